@@ -1,0 +1,1 @@
+//! Fuzz targets on everything that decodes hostile bytes.

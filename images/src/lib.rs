@@ -1,0 +1,1 @@
+//! VM images: guests built reproducibly from Debian packages.

@@ -1,0 +1,1 @@
+//! What agent and gateway say to each other, and the state machines of both sides.

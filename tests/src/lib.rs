@@ -1,0 +1,1 @@
+//! End to end: real mounts, real S3 clients, real VMs.
