@@ -1,1 +1,11 @@
 //! The engine of a volume: namespace, maps, packs, journal.
+//!
+//! From the bottom up: [`backend`] lays a volume out in a directory and holds its lock; [`seal`] keys and
+//! encrypts; [`journal`] makes commits survive; [`meta`] is the ordered map of rows over SlateDB and the
+//! journal.
+#![forbid(unsafe_code)]
+
+pub mod backend;
+pub mod journal;
+pub mod meta;
+pub mod seal;

@@ -1,0 +1,64 @@
+//! What can go wrong with the journal.
+
+use std::path::PathBuf;
+
+/// A failure of the journal.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum JournalError {
+    /// A record before the last valid one does not check. Records behind it are acknowledged changes, so
+    /// nothing is dropped silently: restore the file, or give the volume up to a checkpoint.
+    #[error(
+        "journal {path} is corrupt at byte {offset}: {detail}; valid records follow, refusing to drop them"
+    )]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// Where the bad record begins.
+        offset: u64,
+        /// What does not check.
+        detail: String,
+    },
+    /// The files do not form one sequence: one is missing or comes from another volume.
+    #[error("journal in {path} has a gap: {detail}")]
+    Gap {
+        /// The directory.
+        path: PathBuf,
+        /// What is missing.
+        detail: String,
+    },
+    /// Written by a newer release.
+    #[error("journal {path} has format {found}, this program reads up to {supported}; use a newer one")]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u16,
+        /// What we read.
+        supported: u16,
+    },
+    /// No room for the next journal file.
+    #[error("no space left for the journal in {path}")]
+    NoSpace {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// An earlier write or fdatasync failed; what the kernel kept of it is unknown, so nothing more is written.
+    #[error("journal {path} stopped after an earlier failure: {reason}")]
+    Stopped {
+        /// The directory.
+        path: PathBuf,
+        /// The failure.
+        reason: String,
+    },
+    /// A file operation failed.
+    #[error("cannot {op} journal {path}: {source}")]
+    Io {
+        /// The operation, as a verb.
+        op: &'static str,
+        /// Its path.
+        path: PathBuf,
+        /// What the system said. Shared, because every waiter of one fdatasync gets it.
+        source: std::sync::Arc<std::io::Error>,
+    },
+}

@@ -1,0 +1,56 @@
+//! What can go wrong with metadata, one variant per thing the caller can do about it.
+
+use std::path::PathBuf;
+
+/// A failure of the metadata engine.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MetaError {
+    /// The batch itself is not acceptable. Nothing was applied.
+    #[error("metadata batch refused: {0}")]
+    Batch(String),
+    /// The disk is full, or below the reserve kept so that deletes and flushes still work. Nothing was applied.
+    #[error(
+        "no space left for metadata in {path}: {free} bytes free, {need} needed; free space or delete files"
+    )]
+    NoSpace {
+        /// The directory whose filesystem is full.
+        path: PathBuf,
+        /// Bytes free to this process.
+        free: u64,
+        /// Bytes needed, reserve included.
+        need: u64,
+    },
+    /// The volume is closed, by its owner or after an earlier failure. Reopen it.
+    #[error("metadata of {path} is closed: {reason}")]
+    Closed {
+        /// The volume's directory.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// Another writer took the volume over. Drop everything cached and do not reopen.
+    #[error("metadata of {path} was taken over by another writer")]
+    Fenced {
+        /// The volume's directory.
+        path: PathBuf,
+    },
+    /// The journal could not be read or written.
+    #[error(transparent)]
+    Journal(#[from] crate::journal::JournalError),
+    /// The directory cannot be used: locked by another process, wrong permissions, read-only.
+    #[error(transparent)]
+    Backend(#[from] crate::backend::BackendError),
+    /// A key is missing or wrong.
+    #[error(transparent)]
+    Seal(#[from] crate::seal::SealError),
+    /// The engine failed.
+    #[error("metadata engine failed in {path}")]
+    Engine {
+        /// The volume's directory.
+        path: PathBuf,
+        /// What it said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}

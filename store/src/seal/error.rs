@@ -1,0 +1,65 @@
+//! What can go wrong with keys and sealed bytes.
+
+use std::path::PathBuf;
+
+/// A failure to seal or open. None of them carries key material or plain text.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum SealError {
+    /// There is sealed data and no master key to open it with.
+    #[error("master key {path} is missing, and sealed data exists; restore the file or name its place")]
+    MasterMissing {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// The file is there and is no key.
+    #[error("master key {path} is not usable: {detail}")]
+    MasterMalformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The key is not the one that wrapped this tenant's key.
+    #[error(
+        "the master key does not open the data key of tenant {tenant}: wrapped by {wrapped_by}, have {have}"
+    )]
+    MasterWrong {
+        /// The tenant.
+        tenant: String,
+        /// Fingerprint of the key that wrapped it.
+        wrapped_by: String,
+        /// Fingerprint of the key we have.
+        have: String,
+    },
+    /// A wrapped key has an unknown form.
+    #[error("wrapped key has format {found}, this program reads {supported}")]
+    Version {
+        /// Its version byte.
+        found: u8,
+        /// What we read.
+        supported: u8,
+    },
+    /// Bytes do not open: changed on disk, moved from another place, or sealed by another key.
+    #[error("sealed bytes do not open: changed, moved or sealed with another key")]
+    Open,
+    /// The cipher refused to seal; only a plain text over its limit does this.
+    #[error("cannot seal {len} bytes")]
+    Seal {
+        /// Length of the plain text.
+        len: usize,
+    },
+    /// A nonce counter ran out. The caller opens a new file, which has a new key.
+    #[error("this key has sealed as much as is safe; a new file is needed")]
+    Exhausted,
+    /// A file operation on a key failed.
+    #[error("cannot {op} {path}: {source}")]
+    Io {
+        /// The operation, as a verb.
+        op: &'static str,
+        /// The key file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::sync::Arc<std::io::Error>,
+    },
+}
