@@ -1,5 +1,6 @@
 //! Why an operation of a volume fails: one enum for every door, turned into errno or an S3 code by the protocol's table.
 
+use mooring_protocol::status::Status;
 use mooring_protocol::types::Ino;
 use thiserror::Error;
 
@@ -94,4 +95,35 @@ pub enum StoreError {
     /// The store underneath failed.
     #[error("the store failed")]
     Store(#[source] Cause),
+}
+
+impl StoreError {
+    /// The row of the protocol's table that every door answers with.
+    pub fn status(&self) -> Status {
+        match self {
+            Self::NotFound => Status::NotFound,
+            Self::AccessDenied(_) => Status::AccessDenied,
+            Self::Exists => Status::Exists,
+            Self::NotDir => Status::NotDir,
+            Self::IsDir => Status::IsDir,
+            Self::NotEmpty => Status::NotEmpty,
+            Self::Invalid(_) | Self::InvalidPart { .. } => Status::Invalid,
+            Self::NameTooLong => Status::NameTooLong,
+            Self::CrossDevice => Status::CrossDevice,
+            Self::TooManyLinks => Status::TooManyLinks,
+            Self::Stale(_) => Status::Stale,
+            Self::NoAttribute => Status::NoAttribute,
+            Self::Range => Status::NoSuchOffset,
+            Self::TooLarge(_) => Status::FileTooLarge,
+            Self::Unsupported(_) => Status::Unsupported,
+            Self::PreconditionFailed => Status::PreconditionFailed,
+            Self::NoSuchUpload => Status::NoSuchUpload,
+            Self::QuotaExceeded => Status::QuotaExceeded,
+            Self::NoSpace(_) => Status::NoSpace,
+            Self::Damaged { .. } => Status::Corrupt,
+            Self::Fenced => Status::Moved,
+            Self::Closed => Status::Unavailable,
+            Self::Store(_) => Status::Io,
+        }
+    }
 }

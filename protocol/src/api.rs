@@ -1,0 +1,412 @@
+//! Bodies of the HTTP API (docs/api.md), shared by both programs so that neither writes them twice.
+//!
+//! Field names are the wire's; unknown fields of requests are refused, so that a misspelt option is an error and not a
+//! default.
+
+use mooring_policy::ids::{BucketName, GrantId, ShareName, TenantId, VmId};
+use mooring_policy::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Every error's body.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// The error.
+    pub error: ErrorInfo,
+}
+
+/// What went wrong and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorInfo {
+    /// Stable word: `not_found`, `denied`, `invalid`, `exists`, `conflict`, `unauthenticated`, `unavailable`, `internal`.
+    pub code: String,
+    /// One sentence for people.
+    pub message: String,
+    /// The next command to try, where there is one.
+    #[serde(rename = "try", default, skip_serializing_if = "Option::is_none")]
+    pub try_: Option<String>,
+    /// Appears in the gateway's log.
+    pub request_id: String,
+}
+
+/// `GET /v1/whoami`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WhoAmI {
+    /// The tenant; none for the operator.
+    pub tenant: Option<TenantId>,
+    /// The VM, when asked over a VM's channel.
+    pub vm: Option<VmId>,
+    /// The gateway's clock, RFC 3339.
+    pub now: String,
+}
+
+/// A bucket's row.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bucket {
+    /// Its owner.
+    pub owner: TenantId,
+    /// Its name, unique within the tenant.
+    pub name: BucketName,
+    /// Its volume, 16 hex digits.
+    pub volume: String,
+    /// RFC 3339.
+    pub created: String,
+}
+
+/// `POST /v1/buckets`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BucketCreate {
+    /// Its name.
+    pub name: BucketName,
+}
+
+/// Which side of sharing is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    /// What the tenant gave.
+    Out,
+    /// What the tenant was given.
+    In,
+    /// Both.
+    #[default]
+    All,
+}
+
+/// Where a share stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ShareState {
+    /// Given, not yet accepted.
+    Offered,
+    /// In use.
+    Accepted,
+    /// Its time is over.
+    Expired,
+    /// Taken back.
+    Revoked,
+}
+
+/// What the grantee will see.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sees {
+    /// As an S3 bucket: `<owner>.<name>`.
+    pub bucket: String,
+    /// In the mount.
+    pub path: String,
+}
+
+/// A share as both sides see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    /// Its id.
+    pub id: GrantId,
+    /// Who gave it.
+    pub owner: TenantId,
+    /// In which bucket.
+    pub bucket: BucketName,
+    /// Which part of it; empty for all.
+    pub prefix: String,
+    /// Who may use it.
+    pub with: TenantId,
+    /// `read,list` and so on.
+    pub rights: String,
+    /// When it ends, RFC 3339, or `forever`.
+    pub until: String,
+    /// The name the grantee sees.
+    pub name: ShareName,
+    /// Free text.
+    pub note: String,
+    /// How many times it can be passed on.
+    pub reshare: u8,
+    /// Where it stands.
+    pub state: ShareState,
+    /// When it was given, RFC 3339.
+    pub created: String,
+    /// What the grantee sees.
+    pub sees: Sees,
+    /// The command that takes it back.
+    pub undo: String,
+}
+
+/// `POST /v1/shares`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShareCreate {
+    /// The bucket, or a share of ours as `<owner>.<name>` when passing it on.
+    pub bucket: String,
+    /// A prefix of whole components such as `photos/2026/`; empty for the whole bucket.
+    #[serde(default)]
+    pub prefix: String,
+    /// The tenant it is for.
+    pub with: TenantId,
+    /// `read`, `write`, `list`, `delete`, or several with commas. Default `read`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rights: Option<String>,
+    /// `7d`, `12h`, a date, a moment, or `forever`. Default `7d`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+    /// The name the grantee sees. Default: the last component of the prefix, or the bucket's name.
+    #[serde(default, rename = "as", skip_serializing_if = "Option::is_none")]
+    pub as_: Option<ShareName>,
+    /// Free text.
+    #[serde(default)]
+    pub note: String,
+    /// How many times the grantee may pass it on.
+    #[serde(default)]
+    pub reshare: u8,
+    /// Check everything, store nothing.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// `DELETE /v1/shares/{id}`: what taking back did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revoked {
+    /// The share.
+    pub id: GrantId,
+    /// From the request to the last confirmation, milliseconds.
+    pub took_ms: f64,
+    /// Sessions that had it open and confirmed that they dropped it.
+    pub confirmed: Vec<String>,
+    /// Sessions that did not answer in time and were cut off.
+    pub fenced: Vec<String>,
+}
+
+/// `POST /v1/shares/check`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Check {
+    /// Who would do it.
+    pub tenant: TenantId,
+    /// `read`, `write`, `list`, `delete` or `share`.
+    pub action: String,
+    /// In which bucket of the asking tenant.
+    pub bucket: BucketName,
+    /// On which key; empty for the bucket.
+    #[serde(default)]
+    pub key: String,
+}
+
+/// The decision, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checked {
+    /// Whether it would be allowed now.
+    pub allowed: bool,
+    /// The rule that decided.
+    pub rule: String,
+    /// The command that would change the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fix: Option<String>,
+}
+
+/// `POST /v1/tokens`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenCreate {
+    /// Narrow to these rights on this bucket or prefix: `read:photos/2026/`; several allowed.
+    #[serde(default)]
+    pub scope: Vec<String>,
+}
+
+/// A session token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Token {
+    /// The JWT.
+    pub token: String,
+    /// When it ends, RFC 3339.
+    pub until: String,
+}
+
+/// `GET /v1/credentials`: the container-credentials form that every AWS SDK reads.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Credentials {
+    /// Access key id.
+    pub access_key_id: String,
+    /// Secret.
+    pub secret_access_key: String,
+    /// Session token; required with the key.
+    pub token: String,
+    /// When they end, RFC 3339.
+    pub expiration: String,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credentials")
+            .field("access_key_id", &self.access_key_id)
+            .field("expiration", &self.expiration)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A tenant's row (admin API).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tenant {
+    /// Its name.
+    pub name: TenantId,
+    /// RFC 3339.
+    pub created: String,
+    /// How many buckets.
+    pub buckets: u64,
+    /// How many VMs are attached.
+    pub vms: u64,
+}
+
+/// `POST /v1/tenants`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TenantCreate {
+    /// Its name.
+    pub name: TenantId,
+}
+
+/// How a VM reaches the gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Channel {
+    /// Hybrid vsock: guest port P arrives at the unix socket `<path>_P` (Firecracker, Cloud Hypervisor,
+    /// QEMU with vhost-device-vsock).
+    Hybrid(String),
+    /// Kernel vsock: this context id.
+    Cid(u32),
+    /// A unix socket of the VM's own at this path.
+    Unix(String),
+    /// TCP with TLS; the VM shows a token.
+    Tcp,
+}
+
+/// `POST /v1/vms`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VmAttach {
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// Its name, unique within the tenant.
+    pub vm: VmId,
+    /// How it reaches the gateway.
+    pub channel: Channel,
+}
+
+/// A VM's row.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vm {
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// Its name.
+    pub vm: VmId,
+    /// How it reaches the gateway.
+    pub channel: Channel,
+    /// Raised with each attach.
+    pub generation: u64,
+    /// Sessions now open.
+    pub sessions: u64,
+}
+
+/// `POST /v1/keys`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyCreate {
+    /// Whose rights it carries.
+    pub tenant: TenantId,
+    /// `30d` and so on; default 30 days, `forever` must be asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<String>,
+}
+
+/// A static access key. The secret is shown once, when it is made.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Key {
+    /// Access key id.
+    pub id: String,
+    /// Secret; only in the answer to its creation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
+    /// Whose rights it carries.
+    pub tenant: TenantId,
+    /// When it ends, RFC 3339, or `forever`.
+    pub until: String,
+}
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Key").field("id", &self.id).field("tenant", &self.tenant).finish_non_exhaustive()
+    }
+}
+
+/// `GET /v1/status`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GatewayStatus {
+    /// Version of the program.
+    pub version: String,
+    /// Seconds since it started.
+    pub uptime_s: u64,
+    /// Volumes now open.
+    pub volumes: Vec<VolumeStatus>,
+    /// Sessions now known.
+    pub sessions: Vec<SessionStatus>,
+}
+
+/// A volume in [`GatewayStatus`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VolumeStatus {
+    /// 16 hex digits.
+    pub volume: String,
+    /// Whose.
+    pub owner: TenantId,
+    /// Which bucket.
+    pub bucket: BucketName,
+    /// Operations applied in memory.
+    pub received: u64,
+    /// Operations that survive the death of the gateway.
+    pub journalled: u64,
+    /// Operations that survive power loss; `journalled - stored` would be lost with the host now.
+    pub stored: u64,
+    /// Leases out.
+    pub leases: u64,
+}
+
+/// A session in [`GatewayStatus`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SessionStatus {
+    /// `tenant/vm`.
+    pub who: String,
+    /// `active`, `disconnected`, `grace`.
+    pub state: String,
+    /// Open handles.
+    pub handles: u64,
+    /// Leases held.
+    pub leases: u64,
+    /// Requests under way.
+    pub in_flight: u64,
+    /// Version of the agent.
+    pub agent: String,
+}
+
+/// A moment as the API writes it: RFC 3339, or `forever` for none.
+pub fn until_text(until: Option<Timestamp>) -> String {
+    until.map_or_else(|| "forever".to_owned(), |t| t.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelt_option_is_an_error() {
+        let text = r#"{"bucket":"b","with":"globex","untill":"1d"}"#;
+        assert!(serde_json::from_str::<ShareCreate>(text).is_err());
+    }
+
+    #[test]
+    fn secrets_stay_out_of_debug_output() {
+        let c = Credentials {
+            access_key_id: "AK".into(),
+            secret_access_key: "hush".into(),
+            token: "hush".into(),
+            expiration: "never".into(),
+        };
+        assert!(!format!("{c:?}").contains("hush"));
+    }
+}
