@@ -161,7 +161,7 @@ pub struct ShareCreate {
 }
 
 /// `DELETE /v1/shares/{id}`: what taking back did.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Revoked {
     /// The share.
     pub id: GrantId,
