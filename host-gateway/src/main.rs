@@ -1,2 +1,5 @@
-//! The host side: fronts one object store per tenant and serves files and S3 to VMs.
-fn main() {}
+//! `mooring-gateway`: see [`mooring_gateway::cli`].
+
+fn main() -> std::process::ExitCode {
+    mooring_gateway::cli::main()
+}

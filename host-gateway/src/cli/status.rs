@@ -1,0 +1,44 @@
+//! `status`.
+
+use mooring_cli::output::{Form, table};
+use mooring_cli::{Api, ApiError};
+use mooring_protocol::api::GatewayStatus;
+
+/// Runs the command.
+pub async fn run(api: &Api, form: Form) -> Result<(), ApiError> {
+    let status: GatewayStatus = api.get("/v1/status").await?;
+    form.print(&status, text)
+}
+
+fn text(s: &GatewayStatus) -> String {
+    let volumes = table(
+        ["bucket", "volume", "operations", "lost with gateway", "lost with host", "leases"],
+        s.volumes.iter().map(|v| {
+            [
+                format!("{}/{}", v.owner, v.bucket),
+                v.volume.clone(),
+                v.received.to_string(),
+                v.received.saturating_sub(v.journalled).to_string(),
+                v.received.saturating_sub(v.stored).to_string(),
+                v.leases.to_string(),
+            ]
+        }),
+    );
+    let sessions = table(
+        ["session", "state", "handles", "leases", "in flight", "agent"],
+        s.sessions.iter().map(|v| {
+            [
+                v.who.clone(),
+                v.state.clone(),
+                v.handles.to_string(),
+                v.leases.to_string(),
+                v.in_flight.to_string(),
+                v.agent.clone(),
+            ]
+        }),
+    );
+    format!(
+        "mooring-gateway {}, up {} s\n\nopen volumes\n{volumes}\n\nsessions\n{sessions}",
+        s.version, s.uptime_s
+    )
+}

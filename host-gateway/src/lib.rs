@@ -1,0 +1,6 @@
+//! The host side of Mooring.
+#![forbid(unsafe_code)]
+
+pub mod cli;
+pub mod serve;
+pub mod settings;

@@ -1,0 +1,228 @@
+//! Settings: one struct, filled from the TOML file, then the environment and flags on top.
+//!
+//! Every field is optional in all three places; what nobody set has a default that just works for a root-run service.
+//! The struct is at once the set of flags, the file's schema and the merged result, so the three cannot drift apart.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// Where the file is looked for when `--config` names none. It may be absent.
+pub const DEFAULT_FILE: &str = "/etc/mooring/gateway.toml";
+
+/// Where the operator's socket is by default.
+pub const DEFAULT_ADMIN_SOCKET: &str = "/run/mooring/admin.sock";
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For eyes.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Everything that can be set.
+#[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Where tenants' data and the registry are kept [default: /var/lib/mooring]
+    #[arg(long, env = "MOORING_DATA_DIR", value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_dir: Option<PathBuf>,
+    /// The operator's unix socket [default: /run/mooring/admin.sock]
+    // A flag of every command, so it is declared beside them and put in here.
+    #[arg(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub admin_socket: Option<PathBuf>,
+    /// Where S3 is offered to tools on the host, with access keys; `off` for nowhere [default: 127.0.0.1:9000]
+    #[arg(long, env = "MOORING_S3", value_name = "ADDRESS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub s3: Option<String>,
+    /// Domains for virtual-host style, such as `s3.example.org` [default: s3.localhost]
+    #[arg(long, env = "MOORING_S3_DOMAINS", value_name = "DOMAIN", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub s3_domains: Option<Vec<String>>,
+    /// Where files, S3 and API are offered over TLS to VMs without vsock; they show a token [default: nowhere]
+    #[arg(long, env = "MOORING_TLS", value_name = "ADDRESS", requires_all = ["tls_cert", "tls_key"])]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<SocketAddr>,
+    /// Certificate chain, PEM
+    #[arg(long, env = "MOORING_TLS_CERT", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_cert: Option<PathBuf>,
+    /// Its private key, PEM
+    #[arg(long, env = "MOORING_TLS_KEY", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_key: Option<PathBuf>,
+    /// The master key that wraps tenants' keys; made at first start [default: DATA_DIR/master.key]
+    #[arg(long, env = "MOORING_MASTER_KEY", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub master_key: Option<PathBuf>,
+    /// Memory for cached data of all buckets, in MiB [default: 512]
+    #[arg(long, env = "MOORING_CACHE_MIB", value_name = "MIB")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_mib: Option<u64>,
+    /// What to log, as tracing directives [default: info]
+    #[arg(long, env = "MOORING_LOG", value_name = "DIRECTIVES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<String>,
+    /// How log lines look [default: text]
+    #[arg(long, env = "MOORING_LOG_FORMAT", value_enum)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_format: Option<LogFormat>,
+}
+
+/// Why the settings cannot be used.
+#[derive(Debug, Error)]
+pub enum SettingsError {
+    /// The file named cannot be read.
+    #[error("cannot read the configuration file {path}")]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is not TOML, or has a field that does not exist.
+    #[error("the configuration file {path} cannot be used")]
+    Parse {
+        /// Which.
+        path: PathBuf,
+        /// Where and why.
+        #[source]
+        source: Box<toml::de::Error>,
+    },
+    /// A value makes no sense.
+    #[error("{field}: {why}")]
+    Value {
+        /// Which setting.
+        field: &'static str,
+        /// What would be right.
+        why: String,
+    },
+}
+
+impl Settings {
+    /// Flags and environment (already in `self`) over the file: `named`, or [`DEFAULT_FILE`] if there is one.
+    pub fn with_file(self, named: Option<&Path>) -> Result<Settings, SettingsError> {
+        let path = named.unwrap_or(Path::new(DEFAULT_FILE));
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(e) if named.is_none() && e.kind() == std::io::ErrorKind::NotFound => return Ok(self),
+            Err(source) => return Err(SettingsError::Read { path: path.to_owned(), source }),
+        };
+        let file: Settings = toml::from_str(&text)
+            .map_err(|source| SettingsError::Parse { path: path.to_owned(), source: Box::new(source) })?;
+        Ok(self.over(file))
+    }
+
+    fn over(self, below: Settings) -> Settings {
+        Settings {
+            data_dir: self.data_dir.or(below.data_dir),
+            admin_socket: self.admin_socket.or(below.admin_socket),
+            s3: self.s3.or(below.s3),
+            s3_domains: self.s3_domains.or(below.s3_domains),
+            tls: self.tls.or(below.tls),
+            tls_cert: self.tls_cert.or(below.tls_cert),
+            tls_key: self.tls_key.or(below.tls_key),
+            master_key: self.master_key.or(below.master_key),
+            cache_mib: self.cache_mib.or(below.cache_mib),
+            log: self.log.or(below.log),
+            log_format: self.log_format.or(below.log_format),
+        }
+    }
+
+    /// The data directory.
+    pub fn data_dir(&self) -> PathBuf {
+        self.data_dir.clone().unwrap_or_else(|| PathBuf::from("/var/lib/mooring"))
+    }
+
+    /// The operator's socket.
+    pub fn admin_socket(&self) -> PathBuf {
+        self.admin_socket.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_ADMIN_SOCKET))
+    }
+
+    /// Where S3 listens for the host, or nowhere.
+    pub fn s3(&self) -> Result<Option<SocketAddr>, SettingsError> {
+        match self.s3.as_deref() {
+            None => Ok(Some(SocketAddr::from(([127, 0, 0, 1], 9000)))),
+            Some("off") => Ok(None),
+            Some(text) => text.parse().map(Some).map_err(|_| SettingsError::Value {
+                field: "s3",
+                why: format!("`{text}` is no address: use 127.0.0.1:9000, [::1]:9000 or `off`"),
+            }),
+        }
+    }
+
+    /// Domains for virtual-host style.
+    pub fn s3_domains(&self) -> Vec<String> {
+        self.s3_domains.clone().unwrap_or_else(|| vec!["s3.localhost".to_owned()])
+    }
+
+    /// The master key's file.
+    pub fn master_key(&self) -> PathBuf {
+        self.master_key.clone().unwrap_or_else(|| self.data_dir().join("master.key"))
+    }
+
+    /// Bytes for cached data.
+    pub fn cache_bytes(&self) -> u64 {
+        self.cache_mib.unwrap_or(512).saturating_mul(1 << 20)
+    }
+
+    /// Tracing directives.
+    pub fn log(&self) -> &str {
+        self.log.as_deref().unwrap_or("info")
+    }
+
+    /// How log lines look.
+    pub fn log_format(&self) -> LogFormat {
+        self.log_format.unwrap_or(LogFormat::Text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)] // a failed unwrap is the test's failure
+
+    use super::*;
+
+    #[test]
+    fn flags_win_over_the_file_and_the_file_over_defaults() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("gateway.toml");
+        std::fs::write(&path, "data_dir = \"/srv/a\"\ncache_mib = 7\ns3 = \"off\"\n").unwrap();
+        let flags = Settings { cache_mib: Some(9), ..Settings::default() };
+        let merged = flags.with_file(Some(&path)).unwrap();
+        assert_eq!(merged.data_dir(), Path::new("/srv/a"));
+        assert_eq!(merged.cache_bytes(), 9 << 20);
+        assert_eq!(merged.s3().unwrap(), None);
+        assert_eq!(merged.admin_socket(), Path::new(DEFAULT_ADMIN_SOCKET));
+    }
+
+    #[test]
+    fn a_misspelt_field_is_an_error_that_names_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("gateway.toml");
+        std::fs::write(&path, "datadir = \"/srv/a\"\n").unwrap();
+        let error = Settings::default().with_file(Some(&path)).unwrap_err();
+        assert!(error.to_string().contains("gateway.toml"));
+        assert!(std::error::Error::source(&error).unwrap().to_string().contains("datadir"));
+    }
+
+    #[test]
+    fn a_named_file_must_be_there() {
+        assert!(Settings::default().with_file(Some(Path::new("/nonexistent.toml"))).is_err());
+    }
+
+    #[test]
+    fn a_bad_address_says_what_would_be_right() {
+        let settings = Settings { s3: Some("9000".into()), ..Settings::default() };
+        assert!(settings.s3().unwrap_err().to_string().contains("127.0.0.1:9000"));
+    }
+}
