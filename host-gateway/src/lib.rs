@@ -4,3 +4,5 @@
 pub mod cli;
 pub mod serve;
 pub mod settings;
+pub mod log;
+pub mod metrics;
