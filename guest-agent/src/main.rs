@@ -1,2 +1,2 @@
-//! The guest side: mounts a tenant's buckets, offers S3 on localhost, carries the share commands.
+//! The agent.
 fn main() {}
