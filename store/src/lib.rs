@@ -5,7 +5,10 @@
 //! journal.
 #![forbid(unsafe_code)]
 
+pub mod api;
 pub mod backend;
+pub mod error;
+pub mod failpoints;
 pub mod journal;
 pub mod meta;
 pub mod seal;

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum JournalError {
-    /// A record before the last valid one does not check. Records behind it are acknowledged changes, so
+    /// A record does not check, and no crash leaves it like that. It was an acknowledged change, so
     /// nothing is dropped silently: restore the file, or give the volume up to a checkpoint.
     #[error(
-        "journal {path} is corrupt at byte {offset}: {detail}; valid records follow, refusing to drop them"
+        "journal {path} is damaged at byte {offset}: {detail}; it held acknowledged changes, restore the file"
     )]
     Corrupt {
         /// The file.
@@ -28,7 +28,9 @@ pub enum JournalError {
         detail: String,
     },
     /// Written by a newer release.
-    #[error("journal {path} has format {found}, this program reads up to {supported}; use a newer one")]
+    #[error(
+        "journal {path} has format {found}, this program reads up to {supported}; use a newer one"
+    )]
     Version {
         /// The file.
         path: PathBuf,
@@ -51,6 +53,12 @@ pub enum JournalError {
         /// The failure.
         reason: String,
     },
+    /// Its owner closed it.
+    #[error("journal {path} is closed")]
+    Closed {
+        /// The directory.
+        path: PathBuf,
+    },
     /// A file operation failed.
     #[error("cannot {op} journal {path}: {source}")]
     Io {
@@ -61,4 +69,7 @@ pub enum JournalError {
         /// What the system said. Shared, because every waiter of one fdatasync gets it.
         source: std::sync::Arc<std::io::Error>,
     },
+    /// The journal's key cannot be made, or a record does not open.
+    #[error(transparent)]
+    Seal(#[from] crate::seal::SealError),
 }

@@ -21,10 +21,12 @@ use std::sync::Arc;
 mod batch;
 mod error;
 mod memory;
+mod slate;
 
 pub use batch::{Batch, Op};
 pub use error::MetaError;
 pub use memory::MemoryMeta;
+pub use slate::{BlockCache, SPACE_RESERVE, SlateMeta, SlateOptions};
 
 /// Position of a commit in the order of all commits of one volume. Starts at 1 and never repeats; 0 means
 /// "nothing yet".
@@ -101,7 +103,10 @@ pub fn after(key: &[u8]) -> Vec<u8> {
 /// The smallest key above every key that begins with `prefix`; empty (no end) when there is none.
 #[must_use]
 pub fn prefix_end(prefix: &[u8]) -> Vec<u8> {
-    let keep = prefix.iter().rposition(|byte| *byte != 0xff).map_or(0, |at| at + 1);
+    let keep = prefix
+        .iter()
+        .rposition(|byte| *byte != 0xff)
+        .map_or(0, |at| at + 1);
     let mut end = prefix[..keep].to_vec();
     if let Some(last) = end.last_mut() {
         *last += 1;

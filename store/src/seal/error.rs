@@ -7,7 +7,9 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum SealError {
     /// There is sealed data and no master key to open it with.
-    #[error("master key {path} is missing, and sealed data exists; restore the file or name its place")]
+    #[error(
+        "master key {path} is missing, and sealed data exists; restore the file or name its place"
+    )]
     MasterMissing {
         /// Where it was looked for.
         path: PathBuf,

@@ -1,0 +1,207 @@
+//! Directories: made, checked, synced.
+
+use super::{BackendError, DirLock};
+use mooring_policy::ids::{TenantId, VolumeId};
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// The data directory of one installation.
+#[derive(Clone, Debug)]
+pub struct DataDir {
+    root: PathBuf,
+}
+
+impl DataDir {
+    /// Makes the directory if need be and checks that it is ours alone and can be written.
+    pub fn open(root: impl Into<PathBuf>) -> Result<Self, BackendError> {
+        let root = root.into();
+        make_dirs(&root)?;
+        check_private(&root)?;
+        check_writable(&root)?;
+        Ok(Self { root })
+    }
+
+    /// Its path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where the master key lives unless the configuration names another place.
+    #[must_use]
+    pub fn master_key(&self) -> PathBuf {
+        self.root.join("master.key")
+    }
+
+    /// The realm's directory.
+    #[must_use]
+    pub fn realm(&self) -> VolumeDir {
+        VolumeDir {
+            root: self.root.join("realm"),
+        }
+    }
+
+    /// A volume's directory. Nothing is touched yet.
+    #[must_use]
+    pub fn volume(&self, tenant: &TenantId, volume: VolumeId) -> VolumeDir {
+        VolumeDir {
+            root: self
+                .root
+                .join("tenants")
+                .join(tenant.as_str())
+                .join(volume.to_string()),
+        }
+    }
+
+    /// Whether anything sealed may lie here, so that a missing master key is a loss and not a first start.
+    #[must_use]
+    pub fn has_data(&self) -> bool {
+        self.root.join("realm").exists() || self.root.join("tenants").exists()
+    }
+}
+
+/// The directory of one volume (or of the realm, which is one without packs).
+#[derive(Clone, Debug)]
+pub struct VolumeDir {
+    root: PathBuf,
+}
+
+impl VolumeDir {
+    /// Takes a directory as it is, for tools and tests.
+    #[must_use]
+    pub fn at(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// Its path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.root
+    }
+
+    /// The engine's tables.
+    #[must_use]
+    pub fn meta(&self) -> PathBuf {
+        self.root.join("meta")
+    }
+
+    /// The journal's files.
+    #[must_use]
+    pub fn journal(&self) -> PathBuf {
+        self.root.join("journal")
+    }
+
+    /// The packs.
+    #[must_use]
+    pub fn packs(&self) -> PathBuf {
+        self.root.join("packs")
+    }
+
+    /// Makes what is missing, durably, and checks what is there.
+    pub fn prepare(&self) -> Result<(), BackendError> {
+        for path in [self.meta(), self.journal(), self.packs()] {
+            make_dirs(&path)?;
+            check_private(&path)?;
+        }
+        check_private(&self.root)?;
+        check_writable(&self.root)
+    }
+
+    /// Takes the volume's lock, or says who has it. Hold the result as long as anything of the volume is open.
+    pub fn lock(&self) -> Result<DirLock, BackendError> {
+        DirLock::take(&self.root.join("LOCK"))
+    }
+
+    /// Removes the whole volume. The lock must be held by the caller, who gives it up with this.
+    pub fn remove(&self, lock: DirLock) -> Result<(), BackendError> {
+        let io = |source| BackendError::io("remove", &self.root, source);
+        // A rename first: a crash in the middle leaves something that no id leads to.
+        let gone = self.root.with_extension("removed");
+        if gone.exists() {
+            std::fs::remove_dir_all(&gone).map_err(io)?;
+        }
+        std::fs::rename(&self.root, &gone).map_err(io)?;
+        drop(lock);
+        std::fs::remove_dir_all(&gone).map_err(io)?;
+        self.root.parent().map_or(Ok(()), sync_dir)
+    }
+}
+
+/// Makes `path` and its missing parents with mode 0700 and syncs each new entry into its parent.
+fn make_dirs(path: &Path) -> Result<(), BackendError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    if let Some(parent) = parent {
+        make_dirs(parent)?;
+    }
+    match DirBuilder::new().mode(0o700).create(path) {
+        Ok(()) => sync_dir(parent.unwrap_or(Path::new("."))),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            Err(BackendError::NotADirectory {
+                path: path.to_path_buf(),
+            })
+        }
+        Err(error) => Err(BackendError::io("create", path, error)),
+    }
+}
+
+fn check_private(path: &Path) -> Result<(), BackendError> {
+    let data = std::fs::metadata(path).map_err(|error| BackendError::io("look at", path, error))?;
+    let us = rustix::process::geteuid().as_raw();
+    if data.uid() != us {
+        return Err(BackendError::Owner {
+            path: path.to_path_buf(),
+            owner: data.uid(),
+            us,
+        });
+    }
+    let mode = data.permissions().mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(BackendError::Permissions {
+            path: path.to_path_buf(),
+            mode,
+        });
+    }
+    Ok(())
+}
+
+/// Root may write against the mode bits but not against a read-only mount, so only a write tells.
+fn check_writable(path: &Path) -> Result<(), BackendError> {
+    let probe = path.join(".probe");
+    let io = |error| BackendError::io("write", &probe, error);
+    let read_only = |error: std::io::Error| match BackendError::io("write", &probe, error) {
+        BackendError::ReadOnly { source, .. } => BackendError::ReadOnly {
+            path: path.to_path_buf(),
+            source,
+        },
+        other => other,
+    };
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&probe)
+        .map_err(read_only)?;
+    std::fs::remove_file(&probe).map_err(io)
+}
+
+/// Makes the entries of a directory durable.
+pub(crate) fn sync_dir(path: &Path) -> Result<(), BackendError> {
+    File::open(path)
+        .and_then(|dir| dir.sync_all())
+        .map_err(|error| BackendError::io("sync", path, error))
+}
+
+/// Bytes of `path`'s filesystem that this process may still use.
+pub(crate) fn free_bytes(path: &Path) -> Result<u64, BackendError> {
+    let stat = rustix::fs::statvfs(path)
+        .map_err(|error| BackendError::io("ask for free space of", path, error))?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}

@@ -1,0 +1,360 @@
+//! What a journal directory holds after a stop of any kind.
+//!
+//! The files are one sequence of records with ids that rise by one. Recovery walks it from the first record
+//! the engine still needs, verifies every checksum, and finds the end. What lies behind a torn record is dropped,
+//! files included, unless a later record proves that the lost one had been synced.
+
+use super::format::{self, Found, HEAD_BYTES, Head};
+use super::{JournalError, JournalOptions, io_error};
+use crate::failpoints::{Point, pass};
+use crate::seal::Cipher;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// One file of the sequence, verified.
+#[derive(Clone, Debug)]
+pub(super) struct Kept {
+    pub path: PathBuf,
+    pub head: Head,
+    /// Last record in it; `head.first_id - 1` when it has none.
+    pub last_id: u64,
+}
+
+/// A verified journal, ready to be replayed and continued.
+pub struct Recovery {
+    pub(super) options: JournalOptions,
+    pub(super) kept: Vec<Kept>,
+    pub(super) next_id: u64,
+    pub(super) next_number: u64,
+    /// Bytes dropped as torn: for the log.
+    pub torn_bytes: u64,
+}
+
+/// Verifies the journal in `options.dir`. The engine holds everything up to record `after` in its own tables.
+///
+/// Blocking: reads every file that is still needed.
+pub fn recover(options: JournalOptions, after: u64) -> Result<Recovery, JournalError> {
+    let mut files = list(&options.dir)?;
+    let last_number = files.last().map_or(0, |(number, _)| *number);
+    skip_old(&mut files, &options, after)?;
+    let mut state = Walk {
+        kept: Vec::new(),
+        next_id: after + 1,
+        cut: None,
+        torn_bytes: 0,
+    };
+    let mut dropped = Vec::new();
+    for (number, path) in files {
+        if state.file(&options, number, &path, after)? == Keep::No {
+            dropped.push(path);
+        }
+    }
+    remove_dropped(&options.dir, &dropped)?;
+    let Walk {
+        kept,
+        next_id,
+        torn_bytes,
+        ..
+    } = state;
+    // The engine waits for a sync before it relies on records, and a stopped process may have left them in the
+    // page cache only: what is replayed counts as synced from here on.
+    for Kept { path, .. } in &kept {
+        let synced = File::open(path).and_then(|file| file.sync_data());
+        synced.map_err(|error| io_error("sync", path, error))?;
+    }
+    // Records that the engine has in its tables already may be torn here; new ones go behind them.
+    Ok(Recovery {
+        options,
+        kept,
+        next_id: next_id.max(after + 1),
+        next_number: last_number + 1,
+        torn_bytes,
+    })
+}
+
+/// Journal files by number.
+fn list(dir: &Path) -> Result<Vec<(u64, PathBuf)>, JournalError> {
+    let entries = std::fs::read_dir(dir).map_err(|error| io_error("list", dir, error))?;
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(|error| io_error("list", dir, error))?.path();
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .and_then(|name| name.strip_suffix(".journal"));
+        if let Some(number) = name.and_then(|digits| u64::from_str_radix(digits, 16).ok()) {
+            files.push((number, path));
+        }
+    }
+    files.sort_unstable();
+    Ok(files)
+}
+
+/// Leaves out the files whose records are all in the engine's tables: those before one that begins at or before
+/// `after + 1`. They may be damaged or have gaps, being removed one by one.
+fn skip_old(
+    files: &mut Vec<(u64, PathBuf)>,
+    options: &JournalOptions,
+    after: u64,
+) -> Result<(), JournalError> {
+    let mut begin = 0;
+    for (index, (_, path)) in files.iter().enumerate() {
+        let head = read_up_to(path, HEAD_BYTES)?;
+        match Head::decode(&head, path) {
+            Ok(Some(head)) if head.volume != options.keys.volume().get() => {
+                let detail = format!("{} belongs to volume {:016x}", path.display(), head.volume);
+                return Err(JournalError::Gap {
+                    path: options.dir.clone(),
+                    detail,
+                });
+            }
+            Ok(Some(head)) if head.first_id <= after + 1 => begin = index,
+            // A head that does not check matters only if the file is needed; the walk finds out.
+            Ok(_) | Err(JournalError::Corrupt { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    files.drain(..begin);
+    Ok(())
+}
+
+#[derive(PartialEq, Eq)]
+enum Keep {
+    Yes,
+    No,
+}
+
+struct Walk {
+    kept: Vec<Kept>,
+    next_id: u64,
+    /// Where the sequence ended: the file and offset of the torn record.
+    cut: Option<(PathBuf, usize)>,
+    torn_bytes: u64,
+}
+
+impl Walk {
+    fn file(
+        &mut self,
+        options: &JournalOptions,
+        number: u64,
+        path: &Path,
+        after: u64,
+    ) -> Result<Keep, JournalError> {
+        let bytes = read_up_to(path, options.file_bytes as usize)?;
+        let Some(head) = Head::decode(&bytes, path)? else {
+            // Never begun (a prepared spare), or its head was lost with the power.
+            self.lost(&bytes, 0, path)?;
+            return Ok(Keep::No);
+        };
+        if let Some((cut_path, at)) = &self.cut {
+            // A file begun after the tear by a later opener goes on where the sequence was cut.
+            if head.first_id > self.next_id {
+                let (cut_path, at) = (cut_path.clone(), *at);
+                self.refuse_if_synced(head.synced.max(highest(&bytes)), &cut_path, at)?;
+                self.torn_bytes += bytes.len() as u64;
+                return Ok(Keep::No);
+            }
+            self.cut = None;
+        }
+        if self.kept.is_empty() && head.first_id <= after + 1 {
+            self.next_id = head.first_id;
+        }
+        if head.first_id != self.next_id || head.number != number {
+            let detail = format!(
+                "{} begins with record {}, wanted is {}",
+                path.display(),
+                head.first_id,
+                self.next_id
+            );
+            return Err(JournalError::Gap {
+                path: options.dir.clone(),
+                detail,
+            });
+        }
+        self.records(&bytes, path)?;
+        self.kept.push(Kept {
+            path: path.to_path_buf(),
+            head,
+            last_id: self.next_id - 1,
+        });
+        Ok(Keep::Yes)
+    }
+
+    fn records(&mut self, file: &[u8], path: &Path) -> Result<(), JournalError> {
+        let mut at = HEAD_BYTES;
+        loop {
+            match format::read_record(file, at) {
+                Found::Record(record) if record.id == self.next_id => {
+                    self.next_id += 1;
+                    at += record.bytes;
+                }
+                Found::Record(record) => {
+                    let detail = format!("record {} where {} belongs", record.id, self.next_id);
+                    return Err(format::corrupt(path, at, detail));
+                }
+                Found::End | Found::Torn => return self.lost(file, at, path),
+                Found::Damaged(detail) => return Err(format::corrupt(path, at, detail)),
+            }
+        }
+    }
+
+    /// Notes that this file holds nothing from `file[at..]` on, where record `next_id` would stand: the next file
+    /// begins with it, or it is lost.
+    fn lost(&mut self, file: &[u8], at: usize, path: &Path) -> Result<(), JournalError> {
+        self.cut = Some((path.to_path_buf(), at));
+        if format::is_zero(&file[at.min(file.len())..]) {
+            return Ok(());
+        }
+        self.torn_bytes += (file.len() - at) as u64;
+        self.refuse_if_synced(format::highest_synced(file, at).unwrap_or(0), path, at)
+    }
+
+    fn refuse_if_synced(&self, synced: u64, path: &Path, at: usize) -> Result<(), JournalError> {
+        if synced < self.next_id {
+            return Ok(());
+        }
+        let detail = format!(
+            "record {} is lost, and later records say it was synced",
+            self.next_id
+        );
+        Err(format::corrupt(path, at, detail))
+    }
+}
+
+fn highest(file: &[u8]) -> u64 {
+    format::highest_synced(file, HEAD_BYTES).unwrap_or(0)
+}
+
+fn remove_dropped(dir: &Path, dropped: &[PathBuf]) -> Result<(), JournalError> {
+    for path in dropped {
+        pass(Point::JournalMidRecover).map_err(|error| io_error("recover", path, error))?;
+        std::fs::remove_file(path).map_err(|error| io_error("remove", path, error))?;
+    }
+    if dropped.is_empty() {
+        return Ok(());
+    }
+    // Durable before a new file begins where the dropped ones did.
+    File::open(dir)
+        .and_then(|dir| dir.sync_all())
+        .map_err(|error| io_error("sync", dir, error))
+}
+
+fn read_up_to(path: &Path, limit: usize) -> Result<Vec<u8>, JournalError> {
+    use std::io::Read;
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(limit as u64).read_to_end(&mut bytes));
+    read.map_err(|error| io_error("read", path, error))?;
+    Ok(bytes)
+}
+
+impl Recovery {
+    /// The id that the next record gets.
+    #[must_use]
+    pub fn next_id(&self) -> u64 {
+        self.next_id
+    }
+
+    /// The records, in order, from those files that hold any behind `after`.
+    #[must_use]
+    pub fn replay(&self, after: u64) -> Replay {
+        let options = self.options.clone();
+        Replay {
+            files: self.kept.clone().into_iter(),
+            current: None,
+            options,
+            after,
+        }
+    }
+}
+
+/// Walks over verified records, one file in memory at a time. Blocking.
+pub struct Replay {
+    files: std::vec::IntoIter<Kept>,
+    current: Option<Current>,
+    options: JournalOptions,
+    after: u64,
+}
+
+struct Current {
+    kept: Kept,
+    bytes: Vec<u8>,
+    cipher: Arc<Cipher>,
+    at: usize,
+    next_id: u64,
+}
+
+impl Replay {
+    /// The next record's id and opened body.
+    pub fn next_record(&mut self) -> Result<Option<(u64, Vec<u8>)>, JournalError> {
+        loop {
+            let Some(current) = &mut self.current else {
+                let Some(kept) = self.files.next() else {
+                    return Ok(None);
+                };
+                let bytes = read_up_to(&kept.path, self.options.file_bytes as usize)?;
+                let cipher = Arc::new(self.options.keys.journal(&kept.head.salt)?);
+                let next_id = kept.head.first_id;
+                self.current = Some(Current {
+                    kept,
+                    bytes,
+                    cipher,
+                    at: HEAD_BYTES,
+                    next_id,
+                });
+                continue;
+            };
+            if current.next_id > current.kept.last_id {
+                self.current = None;
+                continue;
+            }
+            let (id, body) = current.step()?;
+            if id > self.after {
+                return Ok(Some((id, body)));
+            }
+        }
+    }
+}
+
+impl Replay {
+    /// The error for a record whose body the owner cannot read.
+    #[must_use]
+    pub fn not_understood(&self, id: u64) -> JournalError {
+        let path = self
+            .current
+            .as_ref()
+            .map_or(&self.options.dir, |current| &current.kept.path);
+        let at = self.current.as_ref().map_or(0, |current| current.at);
+        format::corrupt(
+            path,
+            at,
+            format!("record {id} is sealed well and has an unknown form"),
+        )
+    }
+}
+
+impl Current {
+    fn step(&mut self) -> Result<(u64, Vec<u8>), JournalError> {
+        let path = &self.kept.path;
+        let Found::Record(record) = format::read_record(&self.bytes, self.at) else {
+            return Err(format::corrupt(
+                path,
+                self.at,
+                "the file changed while it was read",
+            ));
+        };
+        let mut body = record.body.to_vec();
+        let place = super::place(&self.kept.head);
+        let plain = self
+            .cipher
+            .open(record.id, &place, &mut body)
+            .map_err(|error| {
+                format::corrupt(path, self.at, format!("record {}: {error}", record.id))
+            })?;
+        let len = plain.len();
+        body.truncate(len);
+        self.at += record.bytes;
+        self.next_id += 1;
+        Ok((record.id, body))
+    }
+}

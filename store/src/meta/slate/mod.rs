@@ -1,0 +1,400 @@
+//! The engine that runs: SlateDB over a local directory, with our journal as its write-ahead log.
+//!
+//! SlateDB keeps sorted tables in `meta/`. Its own write-ahead log would be one file, two fsyncs and a directory
+//! entry per commit; ours is an append ([`crate::journal`]). The rest of the settings is in [`settings`].
+//! Decision and figures: `docs/adr/0001-metadata-journal.md`.
+//!
+//! ```text
+//!   commit ─▶ journal.reserve ─▶ engine's writer task ─▶ journal.append (write(2)) ─▶ memtable ─▶ returns
+//!   sync   ─▶ journal's fdatasync, shared
+//!   later  ─▶ memtable ─▶ table in meta/ ─▶ manifest ─▶ journal files removed
+//! ```
+
+mod clock;
+mod rows;
+mod settings;
+mod wal;
+
+pub use settings::BlockCache;
+
+use super::{Batch, Meta, MetaError, Op, Rows, SCAN_PAGE_BYTES, Seq, Watermarks};
+use crate::backend::{DirLock, VolumeDir, free_bytes};
+use crate::journal::{Journal, JournalError, JournalOptions, Reservation};
+use crate::seal::{BlockSealer, VolumeKeys};
+use async_trait::async_trait;
+use bytes::Bytes;
+use clock::EngineClock;
+use mooring_policy::rng::Random;
+use mooring_policy::time::Clock;
+use object_store::local::LocalFileSystem;
+use parking_lot::Mutex;
+use slatedb::config::{CloseOptions, FlushOptions, FlushType, ScanOptions};
+use slatedb::{CloseReason, Db, ErrorKind, GarbageCollectorBuilder, WriteBatch};
+use std::ops::Bound;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use wal::{Collector, Init, Shared};
+
+/// Space that commits other than deletes leave free, so that a full disk still takes the engine's own flushes and
+/// the deletes that free it.
+pub const SPACE_RESERVE: u64 = 64 << 20;
+
+/// Free space is asked for again after this many committed bytes.
+const SPACE_CHECK_EVERY: u64 = 1 << 20;
+
+/// Longest that closing waits for the last rows to reach the tables. What does not is replayed at the next open.
+const CLOSE_WITHIN: Duration = Duration::from_secs(3);
+
+/// What a volume's metadata needs to open.
+#[derive(Clone)]
+pub struct SlateOptions {
+    /// The volume's directory, prepared.
+    pub dir: VolumeDir,
+    /// Its lock. Held until the engine is closed and dropped.
+    pub lock: Arc<DirLock>,
+    /// Keys of the volume.
+    pub keys: VolumeKeys,
+    /// Shared by all volumes of the process.
+    pub cache: Arc<BlockCache>,
+    /// Where salts come from.
+    pub random: Arc<dyn Random>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// See [`SPACE_RESERVE`].
+    pub space_reserve: u64,
+    /// Size of a journal file; [`crate::journal::FILE_BYTES`] but for tests.
+    pub journal_file_bytes: u64,
+}
+
+/// Metadata in SlateDB behind our journal.
+pub struct SlateMeta {
+    db: Db,
+    journal: Arc<Journal>,
+    path: PathBuf,
+    received: AtomicU64,
+    /// Sequence of the last row that was there at open.
+    opened_at: u64,
+    space: Mutex<SpaceCheck>,
+    space_reserve: u64,
+    _lock: Arc<DirLock>,
+}
+
+#[derive(Default)]
+struct SpaceCheck {
+    /// Bytes that may be committed before asking again.
+    credit: u64,
+}
+
+impl SlateMeta {
+    /// Opens the volume, replaying what a stop left in the journal.
+    pub async fn open(options: SlateOptions) -> Result<Arc<Self>, MetaError> {
+        let path = options.dir.path().to_path_buf();
+        let shared = Arc::new(Shared::default());
+        let clock = Arc::new(EngineClock::new(Arc::clone(&options.clock)));
+        let db =
+            build(&options, &shared, clock)
+                .await
+                .map_err(|error| match shared.failure.get() {
+                    Some(failure) => MetaError::Journal(failure.clone()),
+                    None => engine_error(&path, error),
+                })?;
+        let journal = shared
+            .journal
+            .get()
+            .cloned()
+            .ok_or_else(|| MetaError::Closed {
+                path: path.clone(),
+                reason: "the engine opened without its journal".to_owned(),
+            })?;
+        let tables = db.manifest().last_l0_seq();
+        let opened_at = tables.max(shared.replayed_seq.load(Ordering::Relaxed));
+        Ok(Arc::new(Self {
+            db,
+            journal,
+            path,
+            received: AtomicU64::new(opened_at),
+            opened_at,
+            space: Mutex::default(),
+            space_reserve: options.space_reserve,
+            _lock: options.lock,
+        }))
+    }
+
+    /// fdatasyncs of the journal so far, for metrics.
+    #[must_use]
+    pub fn fdatasyncs(&self) -> u64 {
+        self.journal.fdatasyncs()
+    }
+
+    /// Moves everything from memory to the tables: for tests, and before a checkpoint.
+    pub async fn flush(&self) -> Result<(), MetaError> {
+        let options = FlushOptions {
+            flush_type: FlushType::MemTable,
+        };
+        self.db
+            .flush_with_options(options)
+            .await
+            .map_err(|error| self.failed(error))
+    }
+
+    /// Refuses changes that take room when the disk is nearly full. Asks the system once per
+    /// [`SPACE_CHECK_EVERY`].
+    fn check_space(&self, bytes: u64) -> Result<(), MetaError> {
+        let mut space = self.space.lock();
+        if space.credit >= bytes {
+            space.credit -= bytes;
+            return Ok(());
+        }
+        let free = free_bytes(&self.path)?;
+        let need = self.space_reserve + SPACE_CHECK_EVERY.max(bytes);
+        if free < need {
+            return Err(MetaError::NoSpace {
+                path: self.path.clone(),
+                free,
+                need,
+            });
+        }
+        space.credit = SPACE_CHECK_EVERY.max(bytes) - bytes;
+        Ok(())
+    }
+
+    /// The engine's error, or the journal's when that is what stopped the engine.
+    fn failed(&self, error: slatedb::Error) -> MetaError {
+        match self.journal.check() {
+            Ok(()) => engine_error(&self.path, error),
+            Err(JournalError::Closed { path }) => MetaError::Closed {
+                path,
+                reason: "closed by its owner".to_owned(),
+            },
+            Err(error) => MetaError::Journal(error),
+        }
+    }
+
+    fn journal_failed(&self, error: JournalError) -> MetaError {
+        match error {
+            JournalError::Closed { path } => MetaError::Closed {
+                path,
+                reason: "closed by its owner".to_owned(),
+            },
+            JournalError::NoSpace { path } => {
+                let free = free_bytes(&self.path).unwrap_or(0);
+                MetaError::NoSpace {
+                    path,
+                    free,
+                    need: crate::journal::FILE_BYTES,
+                }
+            }
+            error => MetaError::Journal(error),
+        }
+    }
+}
+
+async fn build(
+    options: &SlateOptions,
+    shared: &Arc<Shared>,
+    clock: Arc<EngineClock>,
+) -> Result<Db, slatedb::Error> {
+    let invalid = |error: &dyn std::fmt::Display| slatedb::Error::invalid(error.to_string());
+    let store =
+        LocalFileSystem::new_with_prefix(options.dir.meta()).map_err(|error| invalid(&error))?;
+    let store: Arc<dyn object_store::ObjectStore> = Arc::new(store.with_fsync(true));
+    let sealer = BlockSealer::new(options.keys.clone(), options.random.as_ref());
+    let sealer = sealer.map_err(|error| invalid(&error))?;
+    let journal = JournalOptions {
+        file_bytes: options.journal_file_bytes,
+        ..JournalOptions::new(
+            options.dir.journal(),
+            options.keys.clone(),
+            Arc::clone(&options.random),
+        )
+    };
+    let init = Init {
+        options: journal,
+        shared: Arc::clone(shared),
+        clock: Arc::clone(&clock),
+    };
+    let collector = GarbageCollectorBuilder::new(settings::DB_PATH, Arc::clone(&store))
+        .with_options(settings::garbage_collector())
+        .with_wal_gc(Arc::new(Collector {
+            shared: Arc::clone(shared),
+        }));
+    Db::builder(settings::DB_PATH, store)
+        .with_settings(settings::settings())
+        .with_wal_writer(Box::new(init))
+        .with_gc_builder(collector)
+        .with_system_clock(clock)
+        .with_db_cache(options.cache.engine(), options.keys.volume().get())
+        .with_block_transformer(Arc::new(sealer))
+        .build()
+        .await
+}
+
+fn engine_error(path: &std::path::Path, error: slatedb::Error) -> MetaError {
+    let path = path.to_path_buf();
+    match error.kind() {
+        ErrorKind::Closed(CloseReason::Fenced) => MetaError::Fenced { path },
+        ErrorKind::Closed(CloseReason::Clean) => MetaError::Closed {
+            path,
+            reason: "closed by its owner".to_owned(),
+        },
+        _ => MetaError::Engine {
+            path,
+            source: Box::new(error),
+        },
+    }
+}
+
+#[async_trait]
+impl Meta for SlateMeta {
+    async fn get(&self, key: &[u8]) -> Result<Option<Bytes>, MetaError> {
+        self.db.get(key).await.map_err(|error| self.failed(error))
+    }
+
+    async fn scan(&self, start: &[u8], end: &[u8], limit: usize) -> Result<Rows, MetaError> {
+        if limit == 0 || (!end.is_empty() && start >= end) {
+            return Ok(Rows::new());
+        }
+        let upper = if end.is_empty() {
+            Bound::Unbounded
+        } else {
+            Bound::Excluded(end)
+        };
+        let options = ScanOptions {
+            cache_blocks: true,
+            read_ahead_bytes: if limit > settings::SHORT_SCAN {
+                settings::READ_AHEAD
+            } else {
+                1
+            },
+            ..ScanOptions::default()
+        };
+        let range = (Bound::Included(start), upper);
+        let mut found = self
+            .db
+            .scan_with_options(range, &options)
+            .await
+            .map_err(|error| self.failed(error))?;
+        let (mut rows, mut bytes) = (Rows::new(), 0);
+        while rows.len() < limit && bytes < SCAN_PAGE_BYTES {
+            let Some(row) = found.next().await.map_err(|error| self.failed(error))? else {
+                break;
+            };
+            bytes += row.key.len() + row.value.len();
+            rows.push((row.key, row.value));
+        }
+        Ok(rows)
+    }
+
+    async fn commit(&self, batch: Batch) -> Result<Seq, MetaError> {
+        batch.check()?;
+        if batch.is_empty() {
+            return Ok(self.watermarks().received);
+        }
+        if !rows::only_deletes(&batch) {
+            self.check_space(batch.bytes() as u64)?;
+        }
+        let room = self.journal.reserve(rows::encoded_bound(&batch)).await;
+        let held = Held::new(&self.db, room.map_err(|error| self.journal_failed(error))?);
+        let mut engine = WriteBatch::new();
+        for op in batch.ops() {
+            match op {
+                Op::Put(key, value) => engine.put_bytes(key.clone(), value.clone()),
+                Op::Delete(key) => engine.delete(key),
+            }
+        }
+        let written = self.db.write(engine).await;
+        held.done();
+        let seq = written.map_err(|error| self.failed(error))?.seqnum();
+        self.received.fetch_max(seq, Ordering::AcqRel);
+        Ok(Seq(seq))
+    }
+
+    async fn sync(&self) -> Result<Seq, MetaError> {
+        let seq = self.watermarks().received;
+        self.journal
+            .sync()
+            .await
+            .map_err(|error| self.journal_failed(error))?;
+        Ok(seq)
+    }
+
+    fn watermarks(&self) -> Watermarks {
+        // The order of the loads keeps journalled <= received.
+        let journalled = Seq(self.journal.progress().synced_seq.max(self.opened_at));
+        let received = Seq(self.received.load(Ordering::Acquire).max(journalled.0));
+        Watermarks {
+            received,
+            journalled,
+            stored: journalled,
+        }
+    }
+
+    async fn close(self: Arc<Self>) -> Result<(), MetaError> {
+        self.journal
+            .sync()
+            .await
+            .map_err(|error| self.journal_failed(error))?;
+        let to_tables = CloseOptions {
+            flush_type: Some(FlushType::MemTable),
+        };
+        let closed = match tokio::time::timeout(CLOSE_WITHIN, self.db.close_with_options(to_tables))
+            .await
+        {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(engine_error(&self.path, error)),
+            Err(_) => {
+                tracing::warn!(path = %self.path.display(), "closing took too long; the journal keeps the rest");
+                Ok(())
+            }
+        };
+        // Nothing is lost by stopping the journal last: it was synced, and nothing commits any more.
+        let _ = self.journal.close().await;
+        closed
+    }
+}
+
+impl Drop for SlateMeta {
+    fn drop(&mut self) {
+        self.journal.abandon();
+    }
+}
+
+/// A reservation that outlives a cancelled commit. When the caller goes away after handing its batch to the engine,
+/// the append is still to come: the room is given back behind it.
+struct Held<'a> {
+    db: &'a Db,
+    room: Option<Reservation>,
+}
+
+impl<'a> Held<'a> {
+    fn new(db: &'a Db, room: Reservation) -> Self {
+        Self {
+            db,
+            room: Some(room),
+        }
+    }
+
+    fn done(mut self) {
+        self.room = None;
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        let Some(room) = self.room.take() else { return };
+        let (db, runtime) = (self.db.clone(), tokio::runtime::Handle::try_current());
+        if let Ok(runtime) = runtime {
+            runtime.spawn(async move {
+                // Passes through the same queue, behind the batch.
+                let _ = db
+                    .flush_with_options(FlushOptions {
+                        flush_type: FlushType::Wal,
+                    })
+                    .await;
+                drop(room);
+            });
+        }
+    }
+}

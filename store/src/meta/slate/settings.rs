@@ -1,0 +1,96 @@
+//! Settings of the engine, each with its reason.
+
+use slatedb::config::{
+    CompactorOptions, GarbageCollectorDirectoryOptions, GarbageCollectorOptions, Settings,
+};
+use slatedb::db_cache::DbCache;
+use slatedb::db_cache::SplitCache;
+use slatedb::db_cache::moka::{MokaCache, MokaCacheOptions};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The database's path within `meta/`.
+pub(super) const DB_PATH: &str = "db";
+
+/// Scans of more rows than this read ahead.
+pub(super) const SHORT_SCAN: usize = 64;
+
+/// Bytes per read of a long scan.
+pub(super) const READ_AHEAD: usize = 256 << 10;
+
+/// Blocks and indexes of all volumes of the process, under one bound.
+pub struct BlockCache {
+    cache: Arc<dyn DbCache>,
+}
+
+impl BlockCache {
+    /// A cache of about `bytes`: a quarter for indexes and filters, without which every read costs two.
+    #[must_use]
+    pub fn new(bytes: u64) -> Self {
+        let part = |max_capacity| -> Arc<dyn DbCache> {
+            Arc::new(MokaCache::new_with_opts(MokaCacheOptions {
+                max_capacity,
+                ..MokaCacheOptions::default()
+            }))
+        };
+        let cache = SplitCache::new()
+            .with_block_cache(Some(part(bytes / 4 * 3)))
+            .with_meta_cache(Some(part(bytes / 4)))
+            .build();
+        Self {
+            cache: Arc::new(cache),
+        }
+    }
+
+    pub(super) fn engine(&self) -> Arc<dyn DbCache> {
+        Arc::clone(&self.cache)
+    }
+}
+
+pub(super) fn settings() -> Settings {
+    Settings {
+        // Our journal syncs itself.
+        flush_interval: None,
+        // Polled for fencing and compaction results; the directory lock fences already.
+        manifest_poll_interval: Duration::from_secs(5),
+        // Bounds replay, and the memory of a volume, at a few tables' worth.
+        l0_sst_size_bytes: 8 << 20,
+        // The default, 1 GiB for each database, is too much for one of many.
+        max_unflushed_bytes: 64 << 20,
+        // A local disk that fails does not get better by asking again; without this a broken one hangs.
+        object_store_max_retries: Some(5),
+        compactor_options: Some(CompactorOptions {
+            poll_interval: Duration::from_secs(5),
+            ..CompactorOptions::default()
+        }),
+        // Set with its builder, which also carries our collector of journal files.
+        garbage_collector_options: None,
+        ..Settings::default()
+    }
+}
+
+pub(super) fn garbage_collector() -> GarbageCollectorOptions {
+    let every = |interval, min_age| {
+        Some(GarbageCollectorDirectoryOptions {
+            interval: Some(interval),
+            min_age,
+            ..Default::default()
+        })
+    };
+    let minute = Duration::from_secs(60);
+    GarbageCollectorOptions {
+        // Without conditional overwrites the age must exceed the life of a stale process. The directory lock
+        // leaves none on this host; five minutes is the engine's own default.
+        manifest_options: every(10 * minute, 5 * minute),
+        compacted_options: every(10 * minute, 5 * minute),
+        compactions_options: every(10 * minute, 5 * minute),
+        // Journal files go as soon as the tables hold their rows.
+        wal_options: every(Duration::from_secs(10), Duration::ZERO),
+        // We write none.
+        wal_fence_options: None,
+        detach_options: None,
+        boundary_files_enabled: false,
+        object_store_max_retries: Some(5),
+        ..GarbageCollectorOptions::default()
+    }
+}

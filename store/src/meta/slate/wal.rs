@@ -1,0 +1,270 @@
+//! Our journal in the place of the engine's write-ahead log.
+//!
+//! The engine's "WAL file" is one record here: the smallest unit, so that nothing is ever buffered. The engine
+//! appends from its single writer task, so [`JournalWriter`] needs no lock, and its write of a batch returns after
+//! our write(2). What the engine calls flushed is what was synced; it moves rows to its tables only after that.
+
+use super::clock::EngineClock;
+use super::rows;
+use crate::journal::{
+    self, Journal, JournalError, JournalOptions, JournalWriter, Progress, Replay,
+};
+use async_trait::async_trait;
+use futures::FutureExt;
+use slatedb::RowEntry;
+use slatedb::wal::{
+    WalError, WalEvent, WalFileRange, WalFlushResult, WalGc, WalIterator, WalObserver, WalRows,
+    WalStatus, WalStatusListener, WalWriter, WriterInit, WriterInitResult, WriterManifest,
+};
+use std::ops::{Bound, RangeInclusive};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+/// What the engine's callbacks and [`super::SlateMeta`] share.
+#[derive(Default)]
+pub(super) struct Shared {
+    /// Set when the engine has fenced earlier writers and the journal is open.
+    pub journal: OnceLock<Arc<Journal>>,
+    /// Highest sequence found in the journal at open.
+    pub replayed_seq: AtomicU64,
+    /// Why the journal could not be opened: the engine passes on only words.
+    pub failure: OnceLock<JournalError>,
+}
+
+impl Shared {
+    fn fail(&self, error: JournalError) -> WalError {
+        let _ = self.failure.set(error.clone());
+        wal_error(&error)
+    }
+}
+
+pub(super) struct Init {
+    pub options: JournalOptions,
+    pub shared: Arc<Shared>,
+    pub clock: Arc<EngineClock>,
+}
+
+#[async_trait]
+impl WriterInit for Init {
+    async fn fence_and_init(
+        &self,
+        manifest: &mut WriterManifest,
+    ) -> Result<WriterInitResult, WalError> {
+        // The directory lock keeps other writers out of the journal; the manifest's epoch is bumped already and
+        // keeps them out of the tables.
+        let (epoch, after) = (manifest.epoch(), manifest.replay_after_wal_id());
+        self.clock.seen(manifest.manifest().last_l0_clock_tick());
+        let options = self.options.clone();
+        let recovered = tokio::task::spawn_blocking(move || journal::recover(options, after)).await;
+        let recovery = recovered
+            .map_err(|error| WalError::InternalError(Arc::new(error)))?
+            .map_err(|error| self.shared.fail(error))?;
+        if recovery.torn_bytes > 0 {
+            tracing::warn!(
+                bytes = recovery.torn_bytes,
+                "dropped the torn tail of the journal"
+            );
+        }
+        let replay = Some(recovery.replay(after));
+        let writer = JournalWriter::start(recovery, epoch);
+        let _ = self.shared.journal.set(Arc::clone(writer.journal()));
+        Ok(WriterInitResult {
+            replay_iterator: Box::new(Replayed {
+                replay,
+                shared: Arc::clone(&self.shared),
+                clock: Arc::clone(&self.clock),
+            }),
+            wal_writer: Box::new(Writer { writer }),
+        })
+    }
+}
+
+/// Rows are handed over in portions of about this many bytes.
+const PORTION_BYTES: usize = 1 << 20;
+
+struct Replayed {
+    /// `None` only while a portion is being read.
+    replay: Option<Replay>,
+    shared: Arc<Shared>,
+    clock: Arc<EngineClock>,
+}
+
+#[async_trait]
+impl WalIterator for Replayed {
+    async fn next(&mut self) -> Result<Option<WalRows>, WalError> {
+        let Some(replay) = self.replay.take() else {
+            return Ok(None);
+        };
+        let read = tokio::task::spawn_blocking(move || portion(replay)).await;
+        let (replay, portion) = read.map_err(|error| WalError::InternalError(Arc::new(error)))?;
+        self.replay = Some(replay);
+        let rows = portion.map_err(|error| self.shared.fail(error))?;
+        for row in rows.iter().flat_map(|rows| &rows.rows) {
+            self.clock.seen(row.create_ts.unwrap_or(0));
+            self.shared
+                .replayed_seq
+                .fetch_max(row.seq, Ordering::Relaxed);
+        }
+        Ok(rows)
+    }
+}
+
+fn portion(mut replay: Replay) -> (Replay, Result<Option<WalRows>, JournalError>) {
+    let read = read_portion(&mut replay);
+    (replay, read)
+}
+
+fn read_portion(replay: &mut Replay) -> Result<Option<WalRows>, JournalError> {
+    let (mut all, mut bytes, mut last) = (Vec::new(), 0, None);
+    while bytes < PORTION_BYTES {
+        let Some((id, body)) = replay.next_record()? else {
+            break;
+        };
+        bytes += body.len();
+        let (_, rows) = rows::decode(body).ok_or_else(|| replay.not_understood(id))?;
+        all.extend(rows);
+        last = Some(id);
+    }
+    Ok(last.map(|id| WalRows {
+        rows: all,
+        last_consumed_wal_file_id: id,
+    }))
+}
+
+struct Writer {
+    writer: JournalWriter,
+}
+
+#[async_trait]
+impl WalWriter for Writer {
+    async fn append(&mut self, batch: &[RowEntry]) -> Result<(), WalError> {
+        let Some(seq) = batch.first().map(|row| row.seq) else {
+            return Ok(());
+        };
+        let appended = self.writer.append(seq, |out| rows::encode(seq, batch, out));
+        appended.map(|_| ()).map_err(|error| wal_error(&error))
+    }
+
+    async fn flush(&mut self) -> Result<WalFlushResult, WalError> {
+        let journal = Arc::clone(self.writer.journal());
+        journal.check().map_err(|error| wal_error(&error))?;
+        let wal_id = journal.appended_id();
+        let completion = async move {
+            journal
+                .sync()
+                .await
+                .map(|_| ())
+                .map_err(|error| wal_error(&error))
+        }
+        .boxed();
+        Ok(WalFlushResult { wal_id, completion })
+    }
+
+    fn observer(&self) -> Box<dyn WalObserver> {
+        Box::new(Observer {
+            journal: Arc::clone(self.writer.journal()),
+        })
+    }
+
+    fn status(&self) -> Result<WalStatus, WalStatus> {
+        status(&self.writer.journal().progress())
+    }
+
+    async fn close(&mut self) -> Result<(), WalError> {
+        match self.writer.journal().close().await {
+            Err(error @ JournalError::Io { .. }) => Err(wal_error(&error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+struct Observer {
+    journal: Arc<Journal>,
+}
+
+#[async_trait]
+impl WalObserver for Observer {
+    fn status(&self) -> Result<WalStatus, WalStatus> {
+        status(&self.journal.progress())
+    }
+
+    fn subscribe(&self, listener: WalStatusListener) -> Result<(), WalError> {
+        self.journal.listen(Arc::new(move |progress| {
+            listener(match status(progress) {
+                Ok(status) => WalEvent::WalFlushed(status),
+                Err(status) => WalEvent::WalClosed(status),
+            });
+        }));
+        Ok(())
+    }
+}
+
+fn status(progress: &Progress) -> Result<WalStatus, WalStatus> {
+    let status = WalStatus {
+        closed_reason: progress.stopped.as_ref().map(wal_error),
+        // Everything appended is in the file.
+        estimated_bytes: 0,
+        buffered_wal_entries_count: 0,
+        last_flushed_wal_id: progress.synced_id,
+        last_flushed_seq: Some(progress.synced_seq).filter(|seq| *seq > 0),
+    };
+    if status.closed_reason.is_some() {
+        Err(status)
+    } else {
+        Ok(status)
+    }
+}
+
+fn wal_error(error: &JournalError) -> WalError {
+    let source = Arc::new(error.clone());
+    match error {
+        JournalError::Closed { .. } => WalError::Closed,
+        JournalError::Corrupt { .. } | JournalError::Gap { .. } | JournalError::Version { .. } => {
+            WalError::DataError(source)
+        }
+        _ => WalError::Unavailable(source),
+    }
+}
+
+/// Removes journal files when the engine says which records its manifests still need.
+pub(super) struct Collector {
+    pub shared: Arc<Shared>,
+}
+
+#[async_trait]
+impl WalGc for Collector {
+    async fn collect(
+        &self,
+        needed: Vec<WalFileRange>,
+        _min_age: Duration,
+        dry_run: bool,
+    ) -> Result<(), WalError> {
+        let Some(journal) = self.shared.journal.get().cloned().filter(|_| !dry_run) else {
+            return Ok(());
+        };
+        let needed: Vec<_> = needed.iter().map(inclusive).collect();
+        let collected = tokio::task::spawn_blocking(move || journal.collect(&needed)).await;
+        let removed = collected
+            .map_err(|error| WalError::InternalError(Arc::new(error)))?
+            .map_err(|error| wal_error(&error))?;
+        if removed > 0 {
+            tracing::debug!(removed, "removed journal files");
+        }
+        Ok(())
+    }
+}
+
+fn inclusive(range: &WalFileRange) -> RangeInclusive<u64> {
+    let start = match range.0 {
+        Bound::Included(start) => start,
+        Bound::Excluded(before) => before.saturating_add(1),
+        Bound::Unbounded => 0,
+    };
+    let end = match range.1 {
+        Bound::Included(end) => end,
+        Bound::Excluded(after) => after.saturating_sub(1),
+        Bound::Unbounded => u64::MAX,
+    };
+    start..=end
+}
