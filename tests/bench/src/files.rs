@@ -70,10 +70,10 @@ pub fn run(dir: &Path, scale: Scale, tarball: &Path, repository: &Path, sheet: &
     Ok(())
 }
 
-fn pattern() -> Vec<u8> {
-    // Incompressible and not repeating within a file, so that neither compression nor dedup makes the figure.
+/// Bytes that neither compress nor repeat, so that neither compression nor dedup makes the figure.
+pub fn noise(len: usize) -> Vec<u8> {
     let mut x = 0x9e37_79b9_7f4a_7c15_u64;
-    (0..BLOCK / 8)
+    (0..len / 8)
         .flat_map(|_| {
             x ^= x << 13;
             x ^= x >> 7;
@@ -81,6 +81,10 @@ fn pattern() -> Vec<u8> {
             x.to_le_bytes()
         })
         .collect()
+}
+
+fn pattern() -> Vec<u8> {
+    noise(BLOCK)
 }
 
 fn seq_write(path: &Path, bytes: u64) -> Result<Measure> {
