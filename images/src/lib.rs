@@ -1,1 +1,7 @@
-//! VM images: guests built reproducibly from Debian packages.
+//! VM images.
+//!
+//! [`guest`] builds the small Linux system that tests and demo boot, from Debian packages and nothing else.
+
+#![forbid(unsafe_code)]
+
+pub mod guest;
