@@ -219,58 +219,68 @@ name_type!(
     ShareName, "share", check_bucket
 );
 
-/// One grant, forever: a random (version 4) UUID.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct GrantId(Uuid);
+macro_rules! uuid_type {
+    ($(#[$doc:meta])* $name:ident, $kind:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(Uuid);
 
-impl GrantId {
-    /// A new id from sixteen random bytes (RFC 9562, section 5.4).
-    pub fn random(random: &dyn Random) -> Self {
-        Self(random_uuid(random))
-    }
+        impl $name {
+            /// A new id from sixteen random bytes (RFC 9562, section 5.4).
+            pub fn random(random: &dyn Random) -> Self {
+                let mut bytes = [0; 16];
+                random.fill(&mut bytes);
+                Self(uuid::Builder::from_random_bytes(bytes).into_uuid())
+            }
 
-    /// The sixteen bytes of the UUID.
-    pub fn as_bytes(&self) -> &[u8; 16] {
-        self.0.as_bytes()
-    }
-}
-
-impl FromStr for GrantId {
-    type Err = IdError;
-
-    fn from_str(text: &str) -> Result<Self, IdError> {
-        let refused = || IdError::new("grant", text, IdRule::Uuid);
-        // One spelling per id: the UUID parser would also take braces, URNs, upper case and no hyphens.
-        if text.len() != 36 || text.bytes().any(|b| b.is_ascii_uppercase()) {
-            return Err(refused());
+            /// The sixteen bytes of the UUID.
+            pub fn as_bytes(&self) -> &[u8; 16] {
+                self.0.as_bytes()
+            }
         }
-        match Uuid::try_parse(text) {
-            Ok(uuid) if uuid.get_version_num() == 4 => Ok(Self(uuid)),
-            _ => Err(refused()),
+
+        impl FromStr for $name {
+            type Err = IdError;
+
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                parse_uuid(text).map(Self).map_err(|rule| IdError::new($kind, text, rule))
+            }
         }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(&self.0, f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}({})", stringify!($name), self.0)
+            }
+        }
+
+        text_serde!($name, $kind);
+    };
+}
+
+/// One spelling per id: the parser of the library would also take braces, URNs, upper case and no hyphens.
+fn parse_uuid(text: &str) -> Result<Uuid, IdRule> {
+    if text.len() != 36 || text.bytes().any(|b| b.is_ascii_uppercase()) {
+        return Err(IdRule::Uuid);
     }
+    let uuid = Uuid::try_parse(text).map_err(|_| IdRule::Uuid)?;
+    let random = uuid.get_version_num() == 4 && uuid.get_variant() == uuid::Variant::RFC4122;
+    random.then_some(uuid).ok_or(IdRule::Uuid)
 }
 
-impl fmt::Display for GrantId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
-    }
-}
-
-impl fmt::Debug for GrantId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "GrantId({})", self.0)
-    }
-}
-
-text_serde!(GrantId, "grant");
-
-/// A version 4 UUID whose bytes come from `random`.
-pub(crate) fn random_uuid(random: &dyn Random) -> Uuid {
-    let mut bytes = [0; 16];
-    random.fill(&mut bytes);
-    uuid::Builder::from_random_bytes(bytes).into_uuid()
-}
+uuid_type!(
+    /// One grant, forever: a random (version 4) UUID.
+    GrantId, "grant"
+);
+uuid_type!(
+    /// One issued session token, its `jti`: a random (version 4) UUID.
+    TokenId, "token"
+);
 
 macro_rules! number_type {
     ($(#[$doc:meta])* $name:ident, $kind:literal, hex) => {
