@@ -11,6 +11,7 @@
 //! - [`time`], [`rng`]: where time and randomness come from.
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod action;
 pub mod decide;
 pub mod grant;
@@ -19,6 +20,7 @@ pub mod index;
 pub mod keys;
 pub mod principal;
 pub mod resource;
+pub mod revoke;
 pub mod rng;
 pub mod scope;
 pub mod time;
