@@ -11,4 +11,5 @@ pub mod error;
 pub mod failpoints;
 pub mod journal;
 pub mod meta;
+pub mod pack;
 pub mod seal;

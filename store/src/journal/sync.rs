@@ -162,6 +162,7 @@ impl Journal {
 
     /// Waits until all that is appended now is on the medium, and returns the last of it.
     pub async fn sync(&self) -> Result<u64, JournalError> {
+        self.check()?;
         let target = {
             let mut state = self.state.lock();
             state.wanted_id = state.wanted_id.max(state.appended_id);

@@ -122,6 +122,12 @@ impl SlateMeta {
         }))
     }
 
+    /// The writer's epoch: rises with every open of the volume.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.db.manifest().writer_epoch()
+    }
+
     /// fdatasyncs of the journal so far, for metrics.
     #[must_use]
     pub fn fdatasyncs(&self) -> u64 {

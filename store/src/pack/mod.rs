@@ -1,0 +1,34 @@
+//! Packs: where the bytes of files are.
+//!
+//! A pack is an immutable file of many extents. Extents are appended to the open pack with positioned writes; a
+//! full pack gets a footer (its reverse map) and is never touched again.
+//!
+//! ```text
+//!   append ─▶ compress if it pays ─▶ take room in the open pack ─▶ seal ─▶ pwrite ─▶ ExtentRef
+//!   sync   ─▶ one fdatasync per open pack, shared by all who ask meanwhile
+//!   read   ─▶ cache of decoded extents ─▶ pread ─▶ open ─▶ decompress ─▶ slice
+//!
+//!   <epoch>-<id>.open  ──full or closed: footer, fdatasync, rename──▶  <epoch>-<id>.pack
+//! ```
+//!
+//! **What the namespace must do.** Commit a row that holds an [`ExtentRef`] only after `append` returned it, and
+//! call the metadata's `sync` only after [`PackStore::sync`] returned. Then a row never names bytes that are not
+//! there. The other way round, extents that no row names are garbage, which a later open or repack removes.
+//!
+//! **After a crash.** Packs are written by one process only. What an earlier one left `.open` is scanned at the
+//! next open: whole extents are kept, what follows the last is cut off, the footer is written. Holes in between
+//! are normal: appends write side by side, and a failed one leaves its room empty, for ever, because a nonce is an
+//! offset and must not be used twice.
+
+mod codec;
+mod error;
+mod extent;
+mod format;
+mod open;
+mod read;
+mod recover;
+mod store;
+
+pub use error::PackError;
+pub use extent::{Domain, Entry, ExtentIn, ExtentRef, FLAG_LZ4, MAX_EXTENT_BYTES, PackId};
+pub use store::{PACK_BYTES, PackInfo, PackOptions, PackStore};

@@ -1,0 +1,159 @@
+//! A pack that is being written.
+
+use super::error::PackError;
+use super::extent::{Entry, PackId};
+use super::format::{self, HEAD_BYTES, Head};
+use crate::failpoints::{Point, due, pass};
+use crate::seal::Cipher;
+use parking_lot::{Condvar, Mutex};
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// One open pack. Room is given out under a short lock; writes go side by side.
+pub(super) struct OpenPack {
+    pub id: PackId,
+    pub file: Arc<File>,
+    pub path: PathBuf,
+    pub cipher: Cipher,
+    state: Mutex<State>,
+    /// The last writer left.
+    idle: Condvar,
+}
+
+struct State {
+    /// Where the next extent goes.
+    next: u32,
+    writers: usize,
+    /// No more room is given out.
+    full: bool,
+    written: Vec<(Entry, u32)>,
+}
+
+/// The name of a pack file without its ending.
+pub(super) fn stem(epoch: u64, id: PackId) -> String {
+    format!("{epoch:016x}-{}", uuid::Uuid::from_u128(id.0))
+}
+
+impl OpenPack {
+    /// Makes the file. Its directory entry is synced by the caller's next sync.
+    pub fn create(dir: &Path, head: Head, cipher: Cipher) -> Result<Self, PackError> {
+        let path = dir.join(format!("{}.open", stem(head.epoch, head.id)));
+        let io = |error: std::io::Error| PackError::io("create", &path, error);
+        let file =
+            OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path).map_err(io)?;
+        if let Err(error) = file.write_all_at(&head.encode(), 0) {
+            // Nothing is in it yet, and it takes room.
+            let _ = std::fs::remove_file(&path);
+            return Err(io(error));
+        }
+        let state = State { next: HEAD_BYTES as u32, writers: 0, full: false, written: Vec::new() };
+        let (file, state, idle) = (Arc::new(file), Mutex::new(state), Condvar::new());
+        Ok(Self { id: head.id, file, path, cipher, state, idle })
+    }
+
+    /// Takes room for as many of `sizes` as fit below `limit` (one at least in an empty pack), for one write. Returns
+    /// where it begins and for how many it is; `None` when the pack is full.
+    pub fn take(&self, sizes: &[u32], limit: u32) -> Option<(u32, usize)> {
+        let mut state = self.state.lock();
+        if state.full {
+            return None;
+        }
+        let (from, mut count) = (state.next, 0);
+        for size in sizes {
+            let end = u64::from(state.next) + u64::from(*size);
+            let empty = from == HEAD_BYTES as u32 && count == 0;
+            if end > u64::from(limit) && !empty {
+                break;
+            }
+            state.next = end as u32;
+            count += 1;
+        }
+        if count == 0 {
+            state.full = true;
+            return None;
+        }
+        state.writers += 1;
+        Some((from, count))
+    }
+
+    /// Writes what [`Self::take`] made room for, and ends that.
+    pub fn write(&self, from: u32, bytes: &[u8], entries: Vec<(Entry, u32)>) -> Result<(), PackError> {
+        let wrote = self.pwrite(from, bytes).map_err(|error| PackError::io("write", &self.path, error));
+        self.finish(if wrote.is_ok() { entries } else { Vec::new() });
+        wrote
+    }
+
+    /// Ends a [`Self::take`] whose write did not happen.
+    pub fn give_up(&self) {
+        self.finish(Vec::new());
+    }
+
+    fn finish(&self, entries: Vec<(Entry, u32)>) {
+        let mut state = self.state.lock();
+        state.written.extend(entries);
+        state.writers -= 1;
+        if state.writers == 0 {
+            self.idle.notify_all();
+        }
+    }
+
+    fn pwrite(&self, from: u32, bytes: &[u8]) -> std::io::Result<()> {
+        pass(Point::PackBeforeWrite)?;
+        if due(Point::PackMidWrite) {
+            self.file.write_all_at(&bytes[..bytes.len() / 2], u64::from(from))?;
+        }
+        pass(Point::PackMidWrite)?;
+        self.file.write_all_at(bytes, u64::from(from))?;
+        pass(Point::PackAfterWrite)
+    }
+
+    /// The reverse map so far.
+    pub fn entries(&self) -> Vec<Entry> {
+        self.state.lock().written.iter().map(|(entry, _)| *entry).collect()
+    }
+
+    /// Ends the pack: footer, fdatasync, its final name, which is returned. An empty one is removed. Blocking; waits
+    /// for writers.
+    pub fn close(&self, dir: &Path) -> Result<Option<PathBuf>, PackError> {
+        let written = {
+            let mut state = self.state.lock();
+            state.full = true;
+            while state.writers > 0 {
+                self.idle.wait(&mut state);
+            }
+            state.written.sort_unstable_by_key(|(entry, _)| entry.extent.offset);
+            state.written.clone()
+        };
+        finish_file(&self.file, &self.path, dir, &written)
+    }
+}
+
+/// Gives a pack file its footer and its final name. `written` is in order of offsets.
+pub(super) fn finish_file(
+    file: &File,
+    path: &Path,
+    dir: &Path,
+    written: &[(Entry, u32)],
+) -> Result<Option<PathBuf>, PackError> {
+    let io = |error: std::io::Error| PackError::io("finish", path, error);
+    let Some((last, _)) = written.last() else {
+        std::fs::remove_file(path).map_err(io)?;
+        return Ok(None);
+    };
+    let end = u64::from(last.extent.offset) + last.extent.pack_bytes();
+    let done = (|| {
+        pass(Point::PackBeforeFooter)?;
+        // What follows the last whole extent is torn, and would stand between it and the footer.
+        file.set_len(end)?;
+        file.write_all_at(&format::footer(written, end as u32), end)?;
+        pass(Point::PackAfterFooter)?;
+        file.sync_data()?;
+        let to = path.with_extension("pack");
+        std::fs::rename(path, &to)?;
+        File::open(dir)?.sync_all()?;
+        Ok(to)
+    })();
+    done.map(Some).map_err(io)
+}

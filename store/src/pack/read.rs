@@ -1,0 +1,106 @@
+//! Reading extents.
+
+use super::codec;
+use super::error::PackError;
+use super::extent::ExtentRef;
+use super::format;
+use super::store::PackStore;
+use crate::seal::{Cipher, TAG_BYTES};
+use bytes::Bytes;
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
+use std::fs::File;
+use std::io::IoSliceMut;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+/// Extents up to this many stored bytes are read and opened on the caller's thread when the kernel has them in
+/// memory: some microseconds, less than handing them to another thread costs.
+const INLINE_BYTES: u32 = 32 << 10;
+
+/// A file to read from, with its key.
+pub(super) struct Handle {
+    pub file: Arc<File>,
+    pub cipher: Cipher,
+    pub path: std::path::PathBuf,
+}
+
+impl PackStore {
+    /// The bytes `range` of an extent. They are authentic, or there is an error.
+    ///
+    /// The whole extent is decoded once and kept in a bounded cache; readers of one extent share the work.
+    ///
+    /// # Errors
+    /// [`PackError::Corrupt`] names pack and offset when the bytes on disk were changed.
+    pub async fn read(&self, extent: &ExtentRef, range: Range<u32>) -> Result<Bytes, PackError> {
+        if range.start > range.end || range.end > extent.raw_len {
+            return Err(corrupt(extent, "the row asks for bytes beyond the extent's end"));
+        }
+        let whole = self.whole(extent).await?;
+        Ok(whole.slice(range.start as usize..range.end as usize))
+    }
+
+    async fn whole(&self, extent: &ExtentRef) -> Result<Bytes, PackError> {
+        let key = (extent.pack, extent.offset);
+        let load = async {
+            let handle = self.handle(extent.pack)?;
+            let bounds = super::MAX_EXTENT_BYTES as u32;
+            if extent.raw_len > bounds || extent.stored_len > bounds + bounds / 8 || extent.stored_len < TAG_BYTES as u32 {
+                return Err(corrupt(extent, "the row's lengths are impossible"));
+            }
+            let volume = self.options.keys.volume().get();
+            if extent.stored_len <= INLINE_BYTES {
+                if let Some(sealed) = read_cached(&handle, extent)? {
+                    return open(&handle, volume, extent, sealed);
+                }
+            }
+            let extent = *extent;
+            let read = move || open(&handle, volume, &extent, read_now(&handle, &extent)?);
+            let joined = tokio::task::spawn_blocking(read).await;
+            joined.map_err(|error| PackError::io("read", &self.options.dir, std::io::Error::other(error)))?
+        };
+        let bytes = self.cache.try_get_with(key, load).await.map_err(|error| (*error).clone())?;
+        // A cached extent answers only for the row it was read for.
+        if bytes.len() == extent.raw_len as usize { Ok(bytes) } else { Err(corrupt(extent, "the row has another length")) }
+    }
+}
+
+/// The sealed bytes if the kernel has them in memory.
+fn read_cached(handle: &Handle, extent: &ExtentRef) -> Result<Option<Vec<u8>>, PackError> {
+    let mut sealed = vec![0; extent.stored_len as usize];
+    let slices = &mut [IoSliceMut::new(&mut sealed)];
+    match preadv2(&handle.file, slices, body_offset(extent), ReadWriteFlags::NOWAIT) {
+        Ok(read) if read == sealed.len() => Ok(Some(sealed)),
+        // Partly in memory, not supported here, or not in memory: the blocking way finds out.
+        Ok(_) | Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INTR) => Ok(None),
+        Err(error) => Err(PackError::io("read", &handle.path, error)),
+    }
+}
+
+fn read_now(handle: &Handle, extent: &ExtentRef) -> Result<Vec<u8>, PackError> {
+    let mut sealed = vec![0; extent.stored_len as usize];
+    match handle.file.read_exact_at(&mut sealed, body_offset(extent)) {
+        Ok(()) => Ok(sealed),
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+            Err(corrupt(extent, "the file ends within the extent"))
+        }
+        Err(error) => Err(PackError::io("read", &handle.path, error)),
+    }
+}
+
+fn open(handle: &Handle, volume: u64, extent: &ExtentRef, mut sealed: Vec<u8>) -> Result<Bytes, PackError> {
+    let place = format::place(volume, extent);
+    let opened = handle.cipher.open(u64::from(extent.offset), &place, &mut sealed);
+    let len = opened.map_err(|error| corrupt(extent, &error.to_string()))?.len();
+    sealed.truncate(len);
+    codec::decode(sealed, extent.flags, extent.raw_len as usize)
+        .ok_or_else(|| corrupt(extent, "the bytes do not decompress"))
+}
+
+fn body_offset(extent: &ExtentRef) -> u64 {
+    u64::from(extent.offset) + format::EXTENT_HEAD as u64
+}
+
+fn corrupt(extent: &ExtentRef, detail: &str) -> PackError {
+    PackError::Corrupt { pack: extent.pack, offset: u64::from(extent.offset), detail: detail.to_owned() }
+}

@@ -1,0 +1,395 @@
+//! The packs of one volume.
+
+use super::codec;
+use super::error::PackError;
+use super::extent::{Entry, ExtentIn, ExtentRef, MAX_EXTENT_BYTES, PackId};
+use super::format::{self, EXTENT_HEAD, Head};
+use super::open::OpenPack;
+use super::read::Handle;
+use super::recover::{self, Sealed};
+use crate::seal::{Hash, HashKey, TAG_BYTES, VolumeKeys};
+use bytes::Bytes;
+use mooring_policy::rng::Random;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// A pack is full at this size.
+pub const PACK_BYTES: u32 = 16 << 20;
+
+/// Appends and hashes of up to this many bytes are done on the caller's thread.
+const INLINE_BYTES: usize = 32 << 10;
+
+/// Files of complete packs kept open for reading.
+const OPEN_FILES: u64 = 256;
+
+/// Where packs are and what they need.
+#[derive(Clone)]
+pub struct PackOptions {
+    /// The directory; it must exist, and the volume's lock be held.
+    pub dir: PathBuf,
+    /// Keys of the volume.
+    pub keys: VolumeKeys,
+    /// The writer's epoch, [`crate::meta::SlateMeta::epoch`]: packs of two writers never have one name.
+    pub epoch: u64,
+    /// Pack ids come from here.
+    pub random: Arc<dyn Random>,
+    /// Bytes of decoded extents kept in memory.
+    pub cache_bytes: u64,
+    /// [`PACK_BYTES`] but for tests.
+    pub pack_bytes: u32,
+}
+
+/// One pack, as listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PackInfo {
+    /// The pack.
+    pub id: PackId,
+    /// Epoch of its writer.
+    pub epoch: u64,
+    /// Complete: it has its footer and may be deleted.
+    pub sealed: bool,
+}
+
+/// The packs of one volume. See the module documentation.
+pub struct PackStore {
+    pub(super) options: PackOptions,
+    pub(super) cache: moka::future::Cache<(PackId, u32), Bytes>,
+    handles: moka::sync::Cache<PackId, Arc<Handle>>,
+    hash_key: HashKey,
+    state: Mutex<State>,
+    /// One makes the next pack at a time.
+    turning: Mutex<()>,
+    /// Appends that have ended; what `synced` counts.
+    appended: AtomicU64,
+    synced: AtomicU64,
+    syncing: tokio::sync::Mutex<()>,
+    fdatasyncs: AtomicU64,
+    /// A pack was made since the directory was last synced.
+    entered: AtomicBool,
+}
+
+#[derive(Default)]
+struct State {
+    current: Option<Arc<OpenPack>>,
+    /// Written to and not yet complete, the current one included.
+    open: HashMap<PackId, Arc<OpenPack>>,
+    sealed: HashMap<PackId, Sealed>,
+    stopped: Option<PackError>,
+}
+
+impl PackStore {
+    /// Opens the directory: finishes the packs an earlier process left open, lists the rest.
+    pub async fn open(options: PackOptions) -> Result<Arc<Self>, PackError> {
+        let (dir, volume) = (options.dir.clone(), options.keys.volume().get());
+        let recovered = tokio::task::spawn_blocking(move || recover::recover(&dir, volume)).await;
+        let found = recovered.map_err(|error| joined(&options, error))??;
+        let cache = moka::future::Cache::builder()
+            .weigher(|_, bytes: &Bytes| u32::try_from(bytes.len() + 64).unwrap_or(u32::MAX))
+            .max_capacity(options.cache_bytes)
+            .build();
+        Ok(Arc::new(Self {
+            cache,
+            handles: moka::sync::Cache::new(OPEN_FILES),
+            hash_key: options.keys.hash_key(),
+            state: Mutex::new(State { sealed: found.into_iter().collect(), ..State::default() }),
+            turning: Mutex::new(()),
+            appended: AtomicU64::new(0),
+            synced: AtomicU64::new(0),
+            syncing: tokio::sync::Mutex::new(()),
+            fdatasyncs: AtomicU64::new(0),
+            entered: AtomicBool::new(false),
+            options,
+        }))
+    }
+
+    /// The tenant's hash of `data`, on this thread: for small extents.
+    #[must_use]
+    pub fn hash(&self, data: &[u8]) -> Hash {
+        self.hash_key.hash(data)
+    }
+
+    /// The hashes of `extents`, off the caller's thread when there is much to do.
+    pub async fn hash_all(&self, extents: &[Bytes]) -> Result<Vec<Hash>, PackError> {
+        if extents.iter().map(Bytes::len).sum::<usize>() <= INLINE_BYTES {
+            return Ok(extents.iter().map(|data| self.hash(data)).collect());
+        }
+        let (extents, key) = (extents.to_vec(), self.hash_key.clone());
+        let hash = move || extents.iter().map(|data| key.hash(data)).collect();
+        tokio::task::spawn_blocking(hash).await.map_err(|error| joined(&self.options, error))
+    }
+
+    /// Writes extents and says where they are, in the same order. On return they are in the file: they survive
+    /// kill -9 of this process, and loss of power after [`Self::sync`].
+    ///
+    /// # Errors
+    /// On any error nothing of this call may be referred to, and the store stays usable.
+    pub async fn append(self: &Arc<Self>, extents: Vec<ExtentIn>) -> Result<Vec<ExtentRef>, PackError> {
+        let limit = MAX_EXTENT_BYTES;
+        let sizes = || extents.iter().map(|extent| extent.data.len());
+        if let Some(bytes) = sizes().find(|bytes| *bytes == 0 || *bytes > limit) {
+            return Err(PackError::Size { bytes, limit });
+        }
+        self.check()?;
+        if sizes().sum::<usize>() <= INLINE_BYTES {
+            return self.append_now(extents);
+        }
+        let store = Arc::clone(self);
+        let append = move || store.append_now(extents);
+        tokio::task::spawn_blocking(append).await.map_err(|error| joined(&self.options, error))?
+    }
+
+    fn append_now(self: &Arc<Self>, extents: Vec<ExtentIn>) -> Result<Vec<ExtentRef>, PackError> {
+        let ready: Vec<_> = extents.iter().map(|extent| codec::encode(&extent.data)).collect();
+        let sizes: Vec<u32> =
+            ready.iter().map(|(stored, _)| (EXTENT_HEAD + stored.len() + TAG_BYTES) as u32).collect();
+        let mut refs = Vec::with_capacity(extents.len());
+        while refs.len() < extents.len() {
+            let done = refs.len();
+            let pack = self.current()?;
+            let Some((from, count)) = pack.take(&sizes[done..], self.options.pack_bytes) else {
+                self.turn(&pack);
+                continue;
+            };
+            let part = done..done + count;
+            let built = self.build(&pack, from, &extents[part.clone()], &ready[part]);
+            let (bytes, entries) = built.inspect_err(|_| pack.give_up())?;
+            refs.extend(entries.iter().map(|(entry, _)| entry.extent));
+            pack.write(from, &bytes, entries)?;
+        }
+        self.appended.fetch_add(1, Ordering::AcqRel);
+        Ok(refs)
+    }
+
+    /// The bytes of some extents for one write at `from`.
+    #[allow(clippy::type_complexity, reason = "used once, right above")]
+    fn build(
+        &self,
+        pack: &OpenPack,
+        from: u32,
+        extents: &[ExtentIn],
+        ready: &[(Bytes, u8)],
+    ) -> Result<(Vec<u8>, Vec<(Entry, u32)>), PackError> {
+        let volume = self.options.keys.volume().get();
+        let total = ready.iter().map(|(stored, _)| EXTENT_HEAD + stored.len() + TAG_BYTES).sum();
+        let (mut bytes, mut entries) = (Vec::with_capacity(total), Vec::with_capacity(extents.len()));
+        for (extent, (stored, flags)) in extents.iter().zip(ready) {
+            let head = bytes.len();
+            let extent_ref = ExtentRef {
+                pack: pack.id,
+                offset: from + head as u32,
+                stored_len: (stored.len() + TAG_BYTES) as u32,
+                raw_len: extent.data.len() as u32,
+                flags: *flags,
+                hash: extent.hash,
+            };
+            bytes.resize(head + EXTENT_HEAD, 0);
+            bytes.extend_from_slice(stored);
+            let place = format::place(volume, &extent_ref);
+            pack.cipher.seal_tail(u64::from(extent_ref.offset), &place, &mut bytes, head + EXTENT_HEAD)?;
+            let crc = crc32c::crc32c(&bytes[head + EXTENT_HEAD..]);
+            let entry = Entry { extent: extent_ref, domain: extent.domain, owner: extent.owner };
+            bytes[head..head + EXTENT_HEAD].copy_from_slice(&format::extent_head(&entry, crc));
+            entries.push((entry, crc));
+        }
+        Ok((bytes, entries))
+    }
+
+    /// The open pack, made if there is none.
+    fn current(&self) -> Result<Arc<OpenPack>, PackError> {
+        if let Some(pack) = &self.state.lock().current {
+            return Ok(Arc::clone(pack));
+        }
+        // Whoever comes here needs the new pack and waits for it; nobody else does.
+        let _one = self.turning.lock();
+        if let Some(pack) = &self.state.lock().current {
+            return Ok(Arc::clone(pack));
+        }
+        let mut id = [0; 16];
+        self.options.random.fill(&mut id);
+        let id = PackId(uuid::Builder::from_random_bytes(id).into_uuid().as_u128());
+        let head = Head { volume: self.options.keys.volume().get(), epoch: self.options.epoch, id };
+        let pack = Arc::new(OpenPack::create(&self.options.dir, head, self.options.keys.pack(id.0)?)?);
+        self.entered.store(true, Ordering::Release);
+        let mut state = self.state.lock();
+        state.open.insert(id, Arc::clone(&pack));
+        state.current = Some(Arc::clone(&pack));
+        Ok(pack)
+    }
+
+    /// Takes a full pack out of use and finishes it in the background.
+    fn turn(self: &Arc<Self>, full: &Arc<OpenPack>) {
+        let mut state = self.state.lock();
+        if state.current.as_ref().is_none_or(|current| current.id != full.id) {
+            return;
+        }
+        state.current = None;
+        drop(state);
+        let (store, pack) = (Arc::clone(self), Arc::clone(full));
+        let finish = move || {
+            if let Err(error) = store.finish(&pack) {
+                // It stays readable; the next open finishes it.
+                tracing::warn!(pack = %pack.id, %error, "cannot finish a full pack yet");
+            }
+        };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(finish)),
+            Err(_) => finish(),
+        }
+    }
+
+    fn finish(&self, pack: &Arc<OpenPack>) -> Result<(), PackError> {
+        let done = pack.close(&self.options.dir)?;
+        let mut state = self.state.lock();
+        state.open.remove(&pack.id);
+        if let Some(path) = done {
+            state.sealed.insert(pack.id, Sealed { epoch: self.options.epoch, path });
+        }
+        Ok(())
+    }
+
+    /// Finishes the open pack, whatever its size, and everything that is being finished. Called when the volume
+    /// closes.
+    pub async fn seal_current(self: &Arc<Self>) -> Result<(), PackError> {
+        let store = Arc::clone(self);
+        let finish_all = move || {
+            let open: Vec<_> = {
+                let mut state = store.state.lock();
+                state.current = None;
+                state.open.values().cloned().collect()
+            };
+            open.iter().try_for_each(|pack| match store.finish(pack) {
+                // The background finished it first.
+                Err(PackError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(()),
+                other => other,
+            })
+        };
+        tokio::task::spawn_blocking(finish_all).await.map_err(|error| joined(&self.options, error))?
+    }
+
+    /// Makes everything appended before the call durable. Concurrent callers share the fdatasync.
+    pub async fn sync(self: &Arc<Self>) -> Result<(), PackError> {
+        let target = self.appended.load(Ordering::Acquire);
+        if self.synced.load(Ordering::Acquire) >= target {
+            return self.check();
+        }
+        let _leader = self.syncing.lock().await;
+        self.check()?;
+        if self.synced.load(Ordering::Acquire) >= target {
+            return Ok(());
+        }
+        let store = Arc::clone(self);
+        // The result is noted by the thread that syncs: a caller that goes away must not lose a failure, because
+        // the kernel reports it once.
+        let synced = tokio::task::spawn_blocking(move || store.sync_now()).await;
+        synced.map_err(|error| joined(&self.options, error))?
+    }
+
+    fn sync_now(&self) -> Result<(), PackError> {
+        let reached = self.appended.load(Ordering::Acquire);
+        let open: Vec<_> = self.state.lock().open.values().cloned().collect();
+        let synced = open.iter().try_for_each(|pack| {
+            self.fdatasyncs.fetch_add(1, Ordering::Relaxed);
+            pack.file.sync_data().map_err(|error| PackError::io("sync", &pack.path, error))
+        });
+        let synced = synced.and_then(|()| {
+            if !self.entered.swap(false, Ordering::AcqRel) {
+                return Ok(());
+            }
+            let entered = File::open(&self.options.dir).and_then(|dir| dir.sync_all());
+            entered.map_err(|error| PackError::io("sync", &self.options.dir, error))
+        });
+        match &synced {
+            Ok(()) => {
+                self.synced.fetch_max(reached, Ordering::AcqRel);
+            }
+            Err(error) => self.state.lock().stopped = Some(error.clone()),
+        }
+        synced
+    }
+
+    /// fdatasyncs so far, for metrics and tests.
+    #[must_use]
+    pub fn fdatasyncs(&self) -> u64 {
+        self.fdatasyncs.load(Ordering::Relaxed)
+    }
+
+    fn check(&self) -> Result<(), PackError> {
+        match &self.state.lock().stopped {
+            None => Ok(()),
+            Some(error) => {
+                Err(PackError::Stopped { path: self.options.dir.clone(), reason: error.to_string() })
+            }
+        }
+    }
+
+    /// All packs, in no order.
+    #[must_use]
+    pub fn list(&self) -> Vec<PackInfo> {
+        let state = self.state.lock();
+        let sealed = state.sealed.iter().map(|(id, pack)| PackInfo { id: *id, epoch: pack.epoch, sealed: true });
+        let open = state.open.keys().map(|id| PackInfo { id: *id, epoch: self.options.epoch, sealed: false });
+        sealed.chain(open).collect()
+    }
+
+    /// The reverse map of a pack: every extent in it, in order of place once it is complete.
+    pub async fn entries(&self, pack: PackId) -> Result<Vec<Entry>, PackError> {
+        let path = {
+            let state = self.state.lock();
+            if let Some(open) = state.open.get(&pack) {
+                return Ok(open.entries());
+            }
+            state.sealed.get(&pack).map(|sealed| sealed.path.clone()).ok_or(PackError::Missing { pack })?
+        };
+        let read = tokio::task::spawn_blocking(move || recover::read_entries(&path, pack)).await;
+        read.map_err(|error| joined(&self.options, error))?
+    }
+
+    /// Deletes a complete pack. The caller knows that no row and no frozen map names it.
+    pub async fn delete(&self, pack: PackId) -> Result<(), PackError> {
+        let sealed = {
+            let mut state = self.state.lock();
+            if state.open.contains_key(&pack) {
+                return Err(PackError::Busy { pack });
+            }
+            state.sealed.remove(&pack).ok_or(PackError::Missing { pack })?
+        };
+        self.handles.invalidate(&pack);
+        let path = sealed.path.clone();
+        let removed = tokio::task::spawn_blocking(move || std::fs::remove_file(path)).await;
+        removed.map_err(|error| joined(&self.options, error))?.map_err(|error| {
+            let error = PackError::io("delete", &sealed.path, error);
+            self.state.lock().sealed.insert(pack, sealed);
+            error
+        })
+    }
+
+    /// A file to read `pack` from.
+    pub(super) fn handle(&self, pack: PackId) -> Result<Arc<Handle>, PackError> {
+        let cached = self.handles.try_get_with(pack, || {
+            let (open, sealed) = {
+                let state = self.state.lock();
+                (state.open.get(&pack).cloned(), state.sealed.get(&pack).cloned())
+            };
+            let cipher = self.options.keys.pack(pack.0)?;
+            if let Some(open) = open {
+                // The descriptor outlives the change of name.
+                return Ok(Arc::new(Handle { file: Arc::clone(&open.file), cipher, path: open.path.clone() }));
+            }
+            let path = sealed.ok_or(PackError::Missing { pack })?.path;
+            match File::open(&path) {
+                Ok(file) => Ok(Arc::new(Handle { file: Arc::new(file), cipher, path })),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(PackError::Missing { pack }),
+                Err(error) => Err(PackError::io("open", &path, error)),
+            }
+        });
+        cached.map_err(|error: Arc<PackError>| (*error).clone())
+    }
+}
+
+fn joined(options: &PackOptions, error: tokio::task::JoinError) -> PackError {
+    PackError::io("work on", &options.dir, std::io::Error::other(error))
+}
