@@ -11,7 +11,11 @@ impl Realm {
     ///
     /// # Errors
     /// [`RealmError::NoTenant`], [`RealmError::BucketExists`].
-    pub async fn bucket_create(&self, owner: &TenantId, name: &BucketName) -> Result<BucketRecord, RealmError> {
+    pub async fn bucket_create(
+        &self,
+        owner: &TenantId,
+        name: &BucketName,
+    ) -> Result<BucketRecord, RealmError> {
         let _turn = self.writing.lock().await;
         let id = {
             let state = self.state.read();

@@ -85,8 +85,10 @@ impl Realm {
                 });
             }
         }
-        let statement = sign_grant(&self.keys(), &self.token_realm(), &grant).map_err(RealmError::Statement)?;
-        let grant = verify_grant(self.keys().public(), &self.token_realm(), &statement).map_err(RealmError::Statement)?;
+        let statement =
+            sign_grant(&self.keys(), &self.token_realm(), &grant).map_err(RealmError::Statement)?;
+        let grant = verify_grant(self.keys().public(), &self.token_realm(), &statement)
+            .map_err(RealmError::Statement)?;
         let record = GrantRecord { grant, statement, created: now, accepted: false, revoked: None };
         self.put_grant(record.clone()).await?;
         Ok(record)

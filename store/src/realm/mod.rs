@@ -100,7 +100,14 @@ impl Realm {
             Some(state) => state,
             None => secrets::found(&*meta, &*random, clock.now()).await?,
         };
-        let realm = Realm { meta, master, clock, random, state: RwLock::new(state), writing: tokio::sync::Mutex::new(()) };
+        let realm = Realm {
+            meta,
+            master,
+            clock,
+            random,
+            state: RwLock::new(state),
+            writing: tokio::sync::Mutex::new(()),
+        };
         Ok(Arc::new(realm))
     }
 

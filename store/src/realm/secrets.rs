@@ -33,7 +33,11 @@ fn realm_name() -> Result<TenantId, RealmError> {
 }
 
 /// The registry's data key: read from its file, or made at the first start.
-pub(super) fn realm_key(dir: &VolumeDir, master: &MasterKey, random: &dyn Random) -> Result<TenantKey, RealmError> {
+pub(super) fn realm_key(
+    dir: &VolumeDir,
+    master: &MasterKey,
+    random: &dyn Random,
+) -> Result<TenantKey, RealmError> {
     let path = dir.path().join("key");
     let failed = |source| RealmError::KeyFile { path: path.clone(), source };
     let name = realm_name()?;
@@ -129,10 +133,15 @@ impl Realm {
         let (id, mut keys, credential) = {
             let state = self.state.read();
             let id = state.realm.issuer.trim_start_matches("mooring:").to_owned();
-            (id, KeySet::from_secret_bytes(&state.keys.to_secret_bytes())?, state.credential.to_secret_bytes())
+            (
+                id,
+                KeySet::from_secret_bytes(&state.keys.to_secret_bytes())?,
+                state.credential.to_secret_bytes(),
+            )
         };
         keys.rotate(&*self.random, self.now())?;
-        let stored = StoredSecrets { id, signing: keys.to_secret_bytes().to_vec(), credential: credential.to_vec() };
+        let stored =
+            StoredSecrets { id, signing: keys.to_secret_bytes().to_vec(), credential: credential.to_vec() };
         let mut batch = Batch::new();
         batch.put(rows::SECRETS, rows::encode("secrets", &stored)?);
         self.write(batch, |state| state.keys = Arc::new(keys)).await

@@ -57,7 +57,8 @@ impl State {
             self.vms.insert((row.tenant.clone(), row.vm.clone()), row);
         }
         for (_, value) in family(meta, rows::ACCESS_KEY).await? {
-            let row = AccessKey::from_secret_bytes(&value).map_err(|_| RealmError::Row { family: "access key" })?;
+            let row =
+                AccessKey::from_secret_bytes(&value).map_err(|_| RealmError::Row { family: "access key" })?;
             self.access_keys.insert(row.id.clone(), row);
         }
         Ok(())

@@ -43,10 +43,12 @@ impl Realm {
             if buckets + vms > 0 {
                 return Err(RealmError::TenantInUse { tenant: name.clone(), buckets, vms });
             }
-            let keys: Vec<_> = state.access_keys.values().filter(|k| k.tenant == *name).map(|k| k.id.clone()).collect();
+            let keys: Vec<_> =
+                state.access_keys.values().filter(|k| k.tenant == *name).map(|k| k.id.clone()).collect();
             (row, keys)
         };
-        let grants: Vec<_> = self.grants().into_iter().filter(|g| g.grant.grantee == *name && g.revoked.is_none()).collect();
+        let grants: Vec<_> =
+            self.grants().into_iter().filter(|g| g.grant.grantee == *name && g.revoked.is_none()).collect();
         for grant in grants {
             self.revoke_in_turn(grant.grant.id).await?;
         }

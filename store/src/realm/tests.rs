@@ -35,7 +35,11 @@ fn bucket(name: &str) -> BucketName {
 impl House {
     fn new() -> House {
         let clock = ManualClock::new("2026-11-21T12:00:00Z".parse().unwrap());
-        House { dir: tempfile::tempdir().unwrap(), clock: Arc::new(clock), random: Arc::new(SeededRandom::new(7)) }
+        House {
+            dir: tempfile::tempdir().unwrap(),
+            clock: Arc::new(clock),
+            random: Arc::new(SeededRandom::new(7)),
+        }
     }
 
     fn master(&self) -> MasterKey {
@@ -95,7 +99,8 @@ async fn everything_is_there_after_reopening() {
     realm.grant_accept(grant.grant.id, true).await.unwrap();
     let key = AccessKey::generate(&*house.random, tenant("acme"), None, None);
     realm.access_key_put(key.clone()).await.unwrap();
-    let (id, keys, data_key) = (realm.token_realm(), realm.keys().current(), realm.tenant_key(&tenant("acme")).unwrap());
+    let (id, keys, data_key) =
+        (realm.token_realm(), realm.keys().current(), realm.tenant_key(&tenant("acme")).unwrap());
     realm.close().await.unwrap();
     drop(realm);
 
@@ -153,8 +158,14 @@ async fn what_stands_in_the_way_is_named() {
     assert!(matches!(realm.tenant_create(&acme).await, Err(RealmError::TenantExists(_))));
     assert!(matches!(realm.tenant_create(&tenant("mooring-realm")).await, Err(RealmError::TenantExists(_))));
     assert!(matches!(realm.tenant_rm(&acme).await, Err(RealmError::TenantInUse { buckets: 1, vms: 0, .. })));
-    assert!(matches!(realm.bucket_create(&acme, &bucket("photos")).await, Err(RealmError::BucketExists { .. })));
-    assert!(matches!(realm.bucket_create(&tenant("nobody"), &bucket("b-1")).await, Err(RealmError::NoTenant(_))));
+    assert!(matches!(
+        realm.bucket_create(&acme, &bucket("photos")).await,
+        Err(RealmError::BucketExists { .. })
+    ));
+    assert!(matches!(
+        realm.bucket_create(&tenant("nobody"), &bucket("b-1")).await,
+        Err(RealmError::NoTenant(_))
+    ));
     realm.vm_attach(&acme, &vm("a"), Channel::Cid(42)).await.unwrap();
     let taken = realm.vm_attach(&tenant("globex"), &vm("b"), Channel::Cid(42)).await;
     assert!(matches!(taken, Err(RealmError::ChannelTaken { .. })));
@@ -171,7 +182,11 @@ async fn a_revoked_grant_no_longer_decides() {
     let realm = furnished(&house).await;
     let grant = realm.grant_put(house.grant("trip")).await.unwrap();
     let who = Principal::Tenant { tenant: tenant("globex") };
-    let what = Resource { owner: tenant("acme"), bucket: bucket("photos"), key: Some(b"2026/a.jpg".to_vec().into()) };
+    let what = Resource {
+        owner: tenant("acme"),
+        bucket: bucket("photos"),
+        key: Some(b"2026/a.jpg".to_vec().into()),
+    };
     let may = |realm: &Realm| {
         decide(&who, Action::Read, &what, &realm.grant_index(), None, house.clock.now()).is_allowed()
     };

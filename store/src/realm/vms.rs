@@ -12,7 +12,12 @@ impl Realm {
     ///
     /// # Errors
     /// [`RealmError::NoTenant`], [`RealmError::ChannelTaken`] when another VM is known by it.
-    pub async fn vm_attach(&self, tenant: &TenantId, vm: &VmId, channel: Channel) -> Result<VmRecord, RealmError> {
+    pub async fn vm_attach(
+        &self,
+        tenant: &TenantId,
+        vm: &VmId,
+        channel: Channel,
+    ) -> Result<VmRecord, RealmError> {
         let _turn = self.writing.lock().await;
         let generation = {
             let state = self.state.read();
@@ -25,7 +30,10 @@ impl Realm {
             if let Some(other) = other {
                 return Err(RealmError::ChannelTaken { tenant: other.tenant.clone(), vm: other.vm.clone() });
             }
-            state.vms.get(&(tenant.clone(), vm.clone())).map_or(1, |old| old.generation.get().saturating_add(1))
+            state
+                .vms
+                .get(&(tenant.clone(), vm.clone()))
+                .map_or(1, |old| old.generation.get().saturating_add(1))
         };
         let row = VmRecord {
             tenant: tenant.clone(),
