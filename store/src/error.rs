@@ -127,3 +127,30 @@ impl StoreError {
         }
     }
 }
+
+impl From<crate::meta::MetaError> for StoreError {
+    fn from(error: crate::meta::MetaError) -> StoreError {
+        use crate::meta::MetaError;
+        match error {
+            MetaError::NoSpace { .. } => StoreError::NoSpace(Box::new(error)),
+            MetaError::Closed { .. } => StoreError::Closed,
+            MetaError::Fenced { .. } => StoreError::Fenced,
+            other => StoreError::Store(Box::new(other)),
+        }
+    }
+}
+
+impl From<crate::keys::RowError> for StoreError {
+    fn from(error: crate::keys::RowError) -> StoreError {
+        StoreError::Store(Box::new(error))
+    }
+}
+
+impl From<crate::pack::PackError> for StoreError {
+    fn from(error: crate::pack::PackError) -> StoreError {
+        match error {
+            crate::pack::PackError::NoSpace { .. } => StoreError::NoSpace(Box::new(error)),
+            other => StoreError::Store(Box::new(other)),
+        }
+    }
+}

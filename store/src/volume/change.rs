@@ -1,0 +1,186 @@
+//! One operation's change: rows, what the caches shall show, references to extents, and the locks it is made under.
+
+use super::lock::Held;
+use super::rows::Rows;
+use crate::keys::counter::Counter;
+use crate::keys::dentry::Dentry;
+use crate::keys::inode::Inode;
+use crate::keys::map::{ExtentId, Row, Source};
+use crate::keys::orphan::Orphan;
+use crate::keys::{Layer, backlink, counter, dentry, inode, map, orphan};
+use crate::meta::Batch;
+use crate::pack::ExtentRef;
+use bytes::Bytes;
+use mooring_protocol::types::{FileKind, Ino};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// References to one extent that a change adds and drops.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RefChange {
+    pub(crate) delta: i64,
+    /// Where this operation stored the bytes, if it did.
+    pub(crate) place: Option<ExtentRef>,
+    /// The bytes, when the operation counts on finding them stored.
+    pub(crate) bytes: Option<Bytes>,
+}
+
+/// What an operation knows of the bytes of an extent it refers to.
+#[derive(Clone, Debug)]
+pub(crate) enum Stored {
+    /// It stored them here.
+    At(ExtentRef),
+    /// They were stored already when it looked.
+    Before(Bytes),
+}
+
+/// Everything one operation does. It takes effect as a whole or not at all.
+#[derive(Default)]
+pub(crate) struct Change {
+    pub(crate) batch: Batch,
+    pub(crate) inodes: Vec<(Ino, Option<Arc<Inode>>)>,
+    pub(crate) dentries: Vec<(Ino, Bytes, Option<Dentry>)>,
+    pub(crate) refs: BTreeMap<ExtentId, RefChange>,
+    pub(crate) inode_count: i64,
+    pub(crate) block_count: i64,
+    /// A directory changed its place: what is known about who lies below whom is void.
+    pub(crate) moved_directory: bool,
+    pub(crate) held: Vec<Arc<Held>>,
+}
+
+/// A change being put together.
+pub(crate) struct Tx<'a> {
+    rows: &'a Rows,
+    change: Change,
+}
+
+impl<'a> Tx<'a> {
+    pub(crate) fn new(rows: &'a Rows, held: &Arc<Held>) -> Tx<'a> {
+        let change = Change { held: vec![held.clone()], ..Change::default() };
+        Tx { rows, change }
+    }
+
+    pub(crate) fn done(self) -> Change {
+        self.change
+    }
+
+    /// Bytes of rows so far.
+    pub(crate) fn bytes(&self) -> usize {
+        // A reference becomes a row of about this size in the committer.
+        const REFERENCE: usize = 80;
+        self.change.batch.bytes() + self.change.refs.len() * REFERENCE
+    }
+
+    /// Sets a row of a namespace family.
+    pub(crate) fn put(&mut self, key: impl Fn(Layer) -> Vec<u8>, value: Bytes) {
+        self.change.batch.put(key(self.rows.head()), value);
+    }
+
+    /// Removes a row of a namespace family.
+    pub(crate) fn delete(&mut self, key: impl Fn(Layer) -> Vec<u8>) {
+        self.rows.delete(&mut self.change.batch, key);
+    }
+
+    /// Sets a row of a family without layers.
+    pub(crate) fn put_plain(&mut self, key: Vec<u8>, value: Bytes) {
+        self.change.batch.put(key, value);
+    }
+
+    /// Removes a row of a family without layers.
+    pub(crate) fn delete_plain(&mut self, key: Vec<u8>) {
+        self.change.batch.delete(key);
+    }
+
+    /// A new inode.
+    pub(crate) fn add_inode(&mut self, ino: Ino, new: Inode) -> Arc<Inode> {
+        self.change.inode_count += 1;
+        self.change.block_count += blocks(&new);
+        self.put_inode(ino, new)
+    }
+
+    /// An inode that changed from `old`.
+    pub(crate) fn set_inode(&mut self, ino: Ino, old: &Inode, new: Inode) -> Arc<Inode> {
+        self.change.block_count += blocks(&new) - blocks(old);
+        self.put_inode(ino, new)
+    }
+
+    fn put_inode(&mut self, ino: Ino, new: Inode) -> Arc<Inode> {
+        self.put(|layer| inode::key(layer, ino), inode::encode(&new));
+        let new = Arc::new(new);
+        self.change.inodes.push((ino, Some(new.clone())));
+        new
+    }
+
+    /// The inode is gone.
+    pub(crate) fn drop_inode(&mut self, ino: Ino, old: &Inode) {
+        self.change.inode_count -= 1;
+        self.change.block_count -= blocks(old);
+        self.delete(|layer| inode::key(layer, ino));
+        self.change.inodes.push((ino, None));
+    }
+
+    /// A new name, and the way back from the inode.
+    pub(crate) fn add_name(&mut self, parent: Ino, name: &[u8], entry: Dentry) {
+        let is_dir = entry.kind == FileKind::Dir;
+        self.put(|layer| dentry::key(layer, parent, name, is_dir), dentry::encode(&entry));
+        self.put(|layer| backlink::key(layer, entry.ino, parent, name), backlink::encode());
+        self.change.dentries.push((parent, Bytes::copy_from_slice(name), Some(entry)));
+    }
+
+    /// A name is gone.
+    pub(crate) fn drop_name(&mut self, parent: Ino, name: &[u8], entry: &Dentry) {
+        let is_dir = entry.kind == FileKind::Dir;
+        self.delete(|layer| dentry::key(layer, parent, name, is_dir));
+        self.delete(|layer| backlink::key(layer, entry.ino, parent, name));
+        self.change.dentries.push((parent, Bytes::copy_from_slice(name), None));
+    }
+
+    pub(crate) fn put_orphan(&mut self, ino: Ino, orphan: Orphan) {
+        self.put(|layer| orphan::key(layer, ino), orphan::encode(&orphan));
+    }
+
+    pub(crate) fn drop_orphan(&mut self, ino: Ino) {
+        self.delete(|layer| orphan::key(layer, ino));
+    }
+
+    /// A new row of a map; counts its reference.
+    pub(crate) fn put_row(&mut self, map: u64, end: u64, row: &Row) {
+        if let Source::Extent { id, .. } = row.source {
+            self.refer(id, 1);
+        }
+        self.change.batch.put(map::key(map, end), map::encode(row));
+    }
+
+    /// Where the bytes of an extent were stored by this operation, or which bytes it counts on finding stored.
+    pub(crate) fn stored(&mut self, id: ExtentId, stored: &Stored) {
+        let entry = self.change.refs.entry(id).or_default();
+        match stored {
+            Stored::At(place) => entry.place = Some(*place),
+            Stored::Before(bytes) => entry.bytes = Some(bytes.clone()),
+        }
+    }
+
+    /// A row of a map is gone; drops its reference.
+    pub(crate) fn drop_row(&mut self, map: u64, end: u64, row: &Row) {
+        if let Source::Extent { id, .. } = row.source {
+            self.refer(id, -1);
+        }
+        self.change.batch.delete(map::key(map, end));
+    }
+
+    fn refer(&mut self, id: ExtentId, delta: i64) {
+        self.change.refs.entry(id).or_default().delta += delta;
+    }
+
+    pub(crate) fn moved_directory(&mut self) {
+        self.change.moved_directory = true;
+    }
+
+    pub(crate) fn counter(&mut self, which: Counter, number: u64) {
+        self.change.batch.put(counter::key(which), counter::encode(number));
+    }
+}
+
+fn blocks(inode: &Inode) -> i64 {
+    i64::try_from(inode.blocks).unwrap_or(i64::MAX)
+}

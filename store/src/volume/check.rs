@@ -1,0 +1,5 @@
+//! stub
+/// A finding.
+pub struct Finding;
+/// A report.
+pub struct Report;

@@ -1,0 +1,235 @@
+//! The committer: one task that applies the changes of all operations, many at a time.
+//!
+//! It alone changes the count of references to an extent and the live bytes of a pack, so both are exact without
+//! locks of their own. A group is one batch of the metadata engine. When it is in, the caches are brought up to date,
+//! then the locks of each change are released, then its caller is answered.
+//!
+//! An operation that found its bytes already stored may come too late: their last other user has just dropped them.
+//! Then its change is handed back ([`Outcome::Lost`]), it stores the bytes itself and sends the change again.
+
+use super::change::Change;
+use super::map::signed;
+use super::shared::Shared;
+use crate::api::Result;
+use crate::error::StoreError;
+use crate::keys::counter::{self, Counter};
+use crate::keys::extent::{self, Extent};
+use crate::keys::map::ExtentId;
+use crate::keys::pack;
+use crate::meta::{Batch, MetaError};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot};
+
+/// Changes that may wait; more callers wait for room.
+pub(crate) const QUEUE: usize = 1024;
+/// A group ends when it has this many changes, or this many bytes (well under the engine's limit for a batch).
+const GROUP_CHANGES: usize = 256;
+const GROUP_BYTES: usize = 1 << 20;
+
+/// What became of a change.
+pub(crate) enum Outcome {
+    /// It is in.
+    Done,
+    /// Nothing was applied: this extent, which it counted on, is gone.
+    Lost(Box<Change>, ExtentId),
+    /// Nothing was applied.
+    Failed(StoreError),
+}
+
+/// A change and who waits for it.
+pub(crate) struct Work {
+    pub(crate) change: Box<Change>,
+    pub(crate) answer: oneshot::Sender<Outcome>,
+}
+
+/// One failure told to several callers.
+#[derive(Debug, Error)]
+#[error("the commit this operation was part of failed")]
+struct GroupError(#[source] Arc<MetaError>);
+
+/// What the committer knows by heart.
+pub(crate) struct Ledger {
+    /// Live bytes of every pack that has any.
+    pub(crate) live: HashMap<u128, u64>,
+}
+
+/// Runs until every sender is gone.
+pub(crate) async fn run(shared: Arc<Shared>, mut ledger: Ledger, mut queue: mpsc::Receiver<Work>) {
+    while let Some(first) = queue.recv().await {
+        let mut bytes = weight(&first);
+        let mut group = vec![first];
+        while group.len() < GROUP_CHANGES && bytes < GROUP_BYTES {
+            let Ok(next) = queue.try_recv() else { break };
+            bytes += weight(&next);
+            group.push(next);
+        }
+        apply(&shared, &mut ledger, group).await;
+    }
+}
+
+fn weight(work: &Work) -> usize {
+    work.change.batch.bytes()
+}
+
+async fn apply(shared: &Shared, ledger: &mut Ledger, group: Vec<Work>) {
+    let mut staged = Staged::default();
+    let mut accepted = Vec::with_capacity(group.len());
+    for mut work in group {
+        match staged.add(shared, &mut work.change).await {
+            Ok(None) => accepted.push(work),
+            Ok(Some(lost)) => answer(work.answer, Outcome::Lost(work.change, lost)),
+            Err(error) => answer(work.answer, Outcome::Failed(error)),
+        }
+    }
+    if accepted.is_empty() {
+        return;
+    }
+    let (batch, live) = staged.batch(shared, ledger);
+    match shared.rows.meta().commit(batch).await {
+        Ok(_) => {
+            ledger.live.extend(live);
+            ledger.live.retain(|_, bytes| *bytes > 0);
+            staged.publish(shared);
+            for Work { change, answer: to } in accepted {
+                publish(shared, *change);
+                answer(to, Outcome::Done);
+            }
+        }
+        Err(error) => fail(shared, accepted, error),
+    }
+}
+
+/// Shows the change in the caches and releases its locks.
+fn publish(shared: &Shared, change: Change) {
+    for (ino, inode) in change.inodes {
+        shared.caches.set_inode(ino, inode);
+    }
+    for (parent, name, entry) in change.dentries {
+        shared.caches.set_dentry(parent, name, entry);
+    }
+    if change.moved_directory {
+        shared.epoch.fetch_add(1, Ordering::AcqRel);
+    }
+    drop(change.held);
+}
+
+fn fail(shared: &Shared, group: Vec<Work>, error: MetaError) {
+    // Refused batches leave the engine as it was; after anything else only reopening tells what took place.
+    if !matches!(error, MetaError::NoSpace { .. } | MetaError::Batch(_)) {
+        shared.broken.store(true, Ordering::Release);
+        tracing::error!(error = &error as &dyn std::error::Error, "metadata commit failed; the volume stops");
+    }
+    let error = Arc::new(error);
+    for work in group {
+        let source = Box::new(GroupError(error.clone()));
+        let outcome = match &*error {
+            MetaError::NoSpace { .. } => StoreError::NoSpace(source),
+            MetaError::Closed { .. } => StoreError::Closed,
+            MetaError::Fenced { .. } => StoreError::Fenced,
+            _ => StoreError::Store(source),
+        };
+        answer(work.answer, Outcome::Failed(outcome));
+    }
+}
+
+fn answer(to: oneshot::Sender<Outcome>, outcome: Outcome) {
+    // The caller may have gone away; what it asked for is done or not all the same.
+    drop(to.send(outcome));
+}
+
+/// The sum of a group while it is put together.
+#[derive(Default)]
+struct Staged {
+    batch: Batch,
+    /// State of every extent touched: before the group and now.
+    extents: BTreeMap<ExtentId, (Option<Extent>, Option<Extent>)>,
+    inodes: i64,
+    blocks: i64,
+}
+
+impl Staged {
+    /// Adds a change, or says which extent it counted on in vain.
+    async fn add(&mut self, shared: &Shared, change: &mut Change) -> Result<Option<ExtentId>> {
+        let mut next = Vec::with_capacity(change.refs.len());
+        for (&id, wanted) in change.refs.iter().filter(|(_, wanted)| wanted.delta != 0) {
+            let now = match self.extents.get(&id) {
+                Some((_, now)) => *now,
+                None => {
+                    let stored = load(shared, id).await?;
+                    self.extents.insert(id, (stored, stored));
+                    stored
+                }
+            };
+            let Some(place) = now.map(|extent| extent.place).or(wanted.place) else {
+                return Ok(Some(id));
+            };
+            let refs = now.map_or(0, |extent| extent.refs).saturating_add_signed(wanted.delta);
+            next.push((id, (refs > 0).then_some(Extent { place, refs })));
+        }
+        for (id, extent) in next {
+            if let Some(entry) = self.extents.get_mut(&id) {
+                entry.1 = extent;
+            }
+        }
+        self.batch.extend(std::mem::take(&mut change.batch));
+        self.inodes += change.inode_count;
+        self.blocks += change.block_count;
+        Ok(None)
+    }
+
+    /// The whole batch, and the packs whose live bytes it changes.
+    fn batch(&mut self, shared: &Shared, ledger: &Ledger) -> (Batch, HashMap<u128, u64>) {
+        let mut live: HashMap<u128, u64> = HashMap::new();
+        for (id, (before, now)) in self.extents.iter().filter(|(_, (before, now))| before != now) {
+            for (extent, sign) in [(before, -1), (now, 1)] {
+                if let Some(Extent { place, .. }) = extent {
+                    let known = ledger.live.get(&place.pack.0).copied().unwrap_or(0);
+                    let bytes = live.entry(place.pack.0).or_insert(known);
+                    *bytes = bytes.saturating_add_signed(sign * signed(place.pack_bytes()));
+                }
+            }
+            match now {
+                Some(extent) => self.batch.put(extent::key(*id), extent::encode(extent)),
+                None => self.batch.delete(extent::key(*id)),
+            };
+        }
+        live.retain(|pack, bytes| ledger.live.get(pack).copied().unwrap_or(0) != *bytes);
+        for (&pack, &bytes) in &live {
+            match bytes {
+                0 => self.batch.delete(pack::key(pack)),
+                _ => self.batch.put(pack::key(pack), pack::encode(bytes)),
+            };
+        }
+        if self.inodes != 0 {
+            let total = shared.usage.inodes.load(Ordering::Acquire).saturating_add_signed(self.inodes);
+            self.batch.put(counter::key(Counter::Inodes), counter::encode(total));
+        }
+        if self.blocks != 0 {
+            let total = shared.usage.blocks.load(Ordering::Acquire).saturating_add_signed(self.blocks);
+            self.batch.put(counter::key(Counter::Blocks), counter::encode(total));
+        }
+        (std::mem::take(&mut self.batch), live)
+    }
+
+    /// Shows the group's sums in the caches.
+    fn publish(&self, shared: &Shared) {
+        for (&id, (_, now)) in &self.extents {
+            shared.caches.set_place(id, now.map(|extent| extent.place));
+        }
+        let add = |total: &std::sync::atomic::AtomicU64, delta: i64| {
+            total.store(total.load(Ordering::Acquire).saturating_add_signed(delta), Ordering::Release);
+        };
+        add(&shared.usage.inodes, self.inodes);
+        add(&shared.usage.blocks, self.blocks);
+    }
+}
+
+async fn load(shared: &Shared, id: ExtentId) -> Result<Option<Extent>> {
+    match shared.rows.meta().get(&extent::key(id)).await? {
+        Some(value) => Ok(Some(extent::decode(id, &value)?)),
+        None => Ok(None),
+    }
+}

@@ -1,0 +1,70 @@
+//! Opening a volume in the local-directory store.
+
+use super::{Config, Parts, Volume};
+use crate::api::Result;
+use crate::backend::{BackendError, VolumeDir};
+use crate::error::StoreError;
+use crate::journal::FILE_BYTES;
+use crate::meta::{BlockCache, SPACE_RESERVE, SlateMeta, SlateOptions};
+use crate::pack::{PACK_BYTES, PackOptions, PackStore};
+use crate::seal::VolumeKeys;
+use mooring_policy::rng::Random;
+use mooring_policy::time::Clock;
+use std::sync::Arc;
+
+/// Where a volume lies and what it needs to be opened.
+#[derive(Clone)]
+pub struct LocalOptions {
+    /// Its directory; made when it is missing.
+    pub dir: VolumeDir,
+    /// Its keys.
+    pub keys: VolumeKeys,
+    /// Cache of the metadata engine, shared by all volumes of the process.
+    pub cache: Arc<BlockCache>,
+    /// Bytes of decoded extents kept in memory.
+    pub extent_cache_bytes: u64,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Bounds and sizes; the directory is filled in.
+    pub config: Config,
+}
+
+impl Volume {
+    /// Opens the volume in a directory, or makes it there. Takes the directory's lock until the volume is closed and
+    /// dropped.
+    pub async fn open_local(options: LocalOptions) -> Result<Arc<Volume>> {
+        let LocalOptions { dir, keys, cache, extent_cache_bytes, random, clock, config } = options;
+        dir.prepare()?;
+        let lock = Arc::new(dir.lock()?);
+        let meta = SlateMeta::open(SlateOptions {
+            dir: dir.clone(),
+            lock,
+            keys: keys.clone(),
+            cache,
+            random: random.clone(),
+            clock: clock.clone(),
+            space_reserve: SPACE_RESERVE,
+            journal_file_bytes: FILE_BYTES,
+        })
+        .await?;
+        let packs = PackStore::open(PackOptions {
+            dir: dir.packs(),
+            keys,
+            epoch: meta.epoch(),
+            random: random.clone(),
+            cache_bytes: extent_cache_bytes,
+            pack_bytes: PACK_BYTES,
+        })
+        .await?;
+        let config = Config { directory: Some(dir.path().to_owned()), ..config };
+        Volume::open(Parts { meta, packs, clock, random, config }).await
+    }
+}
+
+impl From<BackendError> for StoreError {
+    fn from(error: BackendError) -> StoreError {
+        StoreError::Store(Box::new(error))
+    }
+}

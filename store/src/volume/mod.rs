@@ -1,0 +1,356 @@
+//! A volume: one tree of files, kept as rows of the metadata engine and extents in packs.
+//!
+//! # How an operation runs
+//! 1. It asks the caller's authority, before anything else.
+//! 2. It looks up what it must know to name the inodes it needs ([`lock`]), takes their locks in one go and looks
+//!    again. Confined callers are checked against the root of their share under the locks ([`access`]).
+//! 3. It stores new bytes in packs: data before metadata, always.
+//! 4. It puts one [`change::Change`] together and hands it, with its locks, to the committer ([`commit`]), which makes it
+//!    one atomic batch, brings the caches up to date and lets go of the locks.
+//!
+//! Reads of attributes and names are answered from the caches without any lock: what is cached is what was last
+//! committed. Reads of bytes hold the inode's lock shared while they look up where the bytes are, not while they fetch
+//! them.
+
+use crate::api::{Caller, Result};
+use crate::error::StoreError;
+use crate::keys::counter::{self, Counter};
+use crate::keys::dentry::Dentry;
+use crate::keys::inode::Inode;
+use crate::keys::{Layer, RowError, dentry, inode, layer, pack};
+use crate::meta::{Batch, Meta};
+use crate::pack::PackStore;
+use mooring_policy::rng::Random;
+use mooring_policy::time::Clock;
+use mooring_protocol::types::{FileKind, Ino, Name};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tokio::sync::{mpsc, oneshot};
+
+mod access;
+mod attr;
+mod cache;
+mod change;
+mod check;
+mod commit;
+mod copy;
+mod create;
+pub(crate) mod dirs;
+mod free;
+mod ids;
+mod local;
+mod lock;
+mod map;
+mod names;
+mod read;
+mod readdir;
+mod remove;
+mod rename;
+pub(crate) mod rows;
+mod setattr;
+mod shared;
+mod space;
+mod tree;
+mod write;
+mod xattr;
+
+pub use check::{Finding, Report};
+pub use local::LocalOptions;
+
+pub(crate) use change::{Change, Tx};
+pub(crate) use lock::{Gate, Held};
+
+use cache::Caches;
+use commit::{Ledger, Outcome, Work};
+use lock::Locks;
+use rows::Rows;
+use shared::{Shared, Usage};
+
+/// Everything a volume is put together from.
+pub struct Parts {
+    /// Its rows.
+    pub meta: Arc<dyn Meta>,
+    /// Its bytes.
+    pub packs: Arc<PackStore>,
+    /// Time, where no caller brings one.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness, for upload ids.
+    pub random: Arc<dyn Random>,
+    /// Bounds and sizes.
+    pub config: Config,
+}
+
+/// Bounds and sizes of a volume.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Bytes of the decoded caches.
+    pub cache_bytes: u64,
+    /// Bytes of an extent written at random.
+    pub extent_bytes: u64,
+    /// Bytes of an extent of a file that is written from front to back.
+    pub stream_bytes: u64,
+    /// Bytes all files together may have blocks for; `None`: what the disk has.
+    pub quota_bytes: Option<u64>,
+    /// Inodes the volume may have.
+    pub max_inodes: u64,
+    /// The directory whose filesystem tells how much room there is, when there is no quota.
+    pub directory: Option<std::path::PathBuf>,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            cache_bytes: 64 << 20,
+            extent_bytes: 128 << 10,
+            stream_bytes: 1 << 20,
+            quota_bytes: None,
+            max_inodes: 1 << 40,
+            directory: None,
+        }
+    }
+}
+
+/// An open volume. Cheap to share; see the module documentation.
+pub struct Volume {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) packs: Arc<PackStore>,
+    pub(crate) config: Config,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) random: Arc<dyn Random>,
+    locks: Locks,
+    ids: ids::Ids,
+    members: access::Members,
+    pub(crate) pins: free::Pins,
+    queue: parking_lot::RwLock<Option<mpsc::Sender<Work>>>,
+    committer: tokio::sync::Mutex<Option<tokio::task::JoinHandle<()>>>,
+}
+
+impl std::fmt::Debug for Volume {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Volume").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl Volume {
+    /// Opens a volume; an empty one gets its root directory. Must be called within a tokio runtime, which runs the
+    /// committer.
+    ///
+    /// Orphans of before (files that were unlinked but open) are kept until
+    /// [`purge_orphans`](crate::api::Tree::purge_orphans).
+    pub async fn open(parts: Parts) -> Result<Arc<Volume>> {
+        let Parts { meta, packs, clock, random, config } = parts;
+        let chain = match number(&*meta, Counter::Head).await? {
+            None => format(&*meta, &*clock).await?,
+            Some(head) => chain(&*meta, head).await?,
+        };
+        let usage = Usage::default();
+        usage.inodes.store(number(&*meta, Counter::Inodes).await?.unwrap_or(0), Ordering::Release);
+        usage.blocks.store(number(&*meta, Counter::Blocks).await?.unwrap_or(0), Ordering::Release);
+        let next = number(&*meta, Counter::NextId).await?.unwrap_or(Ino::ROOT.get() + 1);
+        let ledger = Ledger { live: live_bytes(&*meta).await? };
+        let shared = Arc::new(Shared {
+            rows: Rows::new(meta, chain),
+            caches: Caches::new(config.cache_bytes),
+            epoch: 0.into(),
+            broken: false.into(),
+            usage,
+        });
+        let (sender, receiver) = mpsc::channel(commit::QUEUE);
+        let committer = tokio::spawn(commit::run(shared.clone(), ledger, receiver));
+        Ok(Arc::new(Volume {
+            shared,
+            packs,
+            config,
+            clock,
+            random,
+            locks: Locks::new(),
+            ids: ids::Ids::new(next),
+            members: access::Members::new(),
+            pins: free::Pins::default(),
+            queue: parking_lot::RwLock::new(Some(sender)),
+            committer: tokio::sync::Mutex::new(Some(committer)),
+        }))
+    }
+
+    /// Waits for what is under way, makes everything durable and lets go of the rows and packs. Later calls fail with
+    /// [`StoreError::Closed`].
+    pub async fn close(&self) -> Result<()> {
+        drop(self.queue.write().take());
+        let committer = self.committer.lock().await.take();
+        let Some(committer) = committer else { return Ok(()) };
+        if let Err(error) = committer.await {
+            return Err(StoreError::Store(Box::new(error)));
+        }
+        self.shared.broken.store(true, Ordering::Release);
+        self.packs.sync().await?;
+        self.shared.rows.meta().sync().await?;
+        self.packs.seal_current().await?;
+        Ok(self.shared.rows.meta().clone().close().await?)
+    }
+
+    pub(crate) fn rows(&self) -> &Rows {
+        &self.shared.rows
+    }
+
+    pub(crate) fn tx(&self, held: &Arc<Held>) -> Tx<'_> {
+        Tx::new(&self.shared.rows, held)
+    }
+
+    /// Fails when the volume can no longer answer truthfully.
+    pub(crate) fn alive(&self) -> Result<()> {
+        if self.shared.broken.load(Ordering::Acquire) { Err(StoreError::Closed) } else { Ok(()) }
+    }
+
+    /// Locks `write` exclusively and `read` shared; for a confined caller, with the tree kept in shape.
+    pub(crate) async fn lock(&self, cx: &Caller, write: &[Ino], read: &[Ino]) -> Result<Arc<Held>> {
+        let gate = if cx.confined { Gate::Keep } else { Gate::Open };
+        self.lock_gate(gate, write, read).await
+    }
+
+    pub(crate) async fn lock_gate(&self, gate: Gate, write: &[Ino], read: &[Ino]) -> Result<Arc<Held>> {
+        self.alive()?;
+        Ok(self.locks.lock(gate, write, read).await)
+    }
+
+    /// The inode; its lock (at least shared) is held.
+    pub(crate) async fn inode_locked(&self, ino: Ino) -> Result<Option<Arc<Inode>>> {
+        if let Some(inode) = self.shared.caches.inode(ino) {
+            return Ok(Some(inode));
+        }
+        let Some(value) = self.rows().get(|layer| inode::key(layer, ino)).await? else { return Ok(None) };
+        let inode = Arc::new(inode::decode(&value)?);
+        self.shared.caches.set_inode(ino, Some(inode.clone()));
+        Ok(Some(inode))
+    }
+
+    /// The inode, or [`StoreError::Stale`]; its lock is held.
+    pub(crate) async fn live_inode(&self, ino: Ino) -> Result<Arc<Inode>> {
+        self.inode_locked(ino).await?.ok_or(StoreError::Stale(ino))
+    }
+
+    /// The directory; its lock is held.
+    pub(crate) async fn directory(&self, ino: Ino) -> Result<Arc<Inode>> {
+        let inode = self.live_inode(ino).await?;
+        if inode.kind == FileKind::Dir { Ok(inode) } else { Err(StoreError::NotDir) }
+    }
+
+    /// The inode as of now; no lock is held.
+    pub(crate) async fn peek_inode(&self, ino: Ino) -> Result<Option<Arc<Inode>>> {
+        self.alive()?;
+        if let Some(inode) = self.shared.caches.inode(ino) {
+            return Ok(Some(inode));
+        }
+        let _held = self.locks.lock(Gate::Open, &[], &[ino]).await;
+        self.inode_locked(ino).await
+    }
+
+    /// The entry `name` of `parent`, whose lock is held.
+    pub(crate) async fn entry_locked(&self, parent: Ino, name: &Name) -> Result<Option<Dentry>> {
+        if let Some(known) = self.shared.caches.dentry(parent, name.as_bytes()) {
+            return Ok(known);
+        }
+        let mut found = None;
+        for is_dir in [false, true] {
+            let row = self.rows().get(|layer| dentry::key(layer, parent, name.as_bytes(), is_dir)).await?;
+            if let Some(value) = row {
+                found = Some(dentry::decode(&value)?);
+                break;
+            }
+        }
+        let name = bytes::Bytes::copy_from_slice(name.as_bytes());
+        self.shared.caches.set_dentry(parent, name, found.clone());
+        Ok(found)
+    }
+
+    /// The entry `name` of `parent` as of now; no lock is held.
+    pub(crate) async fn peek_entry(&self, parent: Ino, name: &Name) -> Result<Option<Dentry>> {
+        self.alive()?;
+        if let Some(known) = self.shared.caches.dentry(parent, name.as_bytes()) {
+            return Ok(known);
+        }
+        let _held = self.locks.lock(Gate::Open, &[], &[parent]).await;
+        self.entry_locked(parent, name).await
+    }
+
+    /// Applies a change. Returns when it is visible and in the journal.
+    pub(crate) async fn commit(&self, change: Change) -> Result<()> {
+        let mut change = Box::new(change);
+        loop {
+            match self.submit(change).await? {
+                Outcome::Done => return Ok(()),
+                Outcome::Failed(error) => return Err(error),
+                Outcome::Lost(returned, id) => {
+                    change = returned;
+                    self.store_again(&mut change, id).await?;
+                }
+            }
+        }
+    }
+
+    async fn submit(&self, change: Box<Change>) -> Result<Outcome> {
+        let queue = self.queue.read().clone().ok_or(StoreError::Closed)?;
+        let (answer, wait) = oneshot::channel();
+        queue.send(Work { change, answer }).await.map_err(|_| StoreError::Closed)?;
+        drop(queue);
+        wait.await.map_err(|_| StoreError::Closed)
+    }
+}
+
+async fn number(meta: &dyn Meta, which: Counter) -> Result<Option<u64>> {
+    match meta.get(&counter::key(which)).await? {
+        Some(value) => Ok(Some(counter::decode(&value)?)),
+        None => Ok(None),
+    }
+}
+
+/// Writes the first rows of a volume.
+async fn format(meta: &dyn Meta, clock: &dyn Clock) -> Result<Vec<Layer>> {
+    let now = mooring_protocol::types::Time::from_millis(clock.now().as_millis());
+    let mut batch = Batch::new();
+    batch.put(layer::key(Layer::FIRST), layer::encode(None));
+    batch.put(inode::key(Layer::FIRST, Ino::ROOT), inode::encode(&attr::root(now)));
+    for (which, value) in [
+        (Counter::Head, u64::from(Layer::FIRST.0)),
+        (Counter::Inodes, 1),
+        (Counter::Blocks, 0),
+        (Counter::NextId, Ino::ROOT.get() + 1),
+    ] {
+        batch.put(counter::key(which), counter::encode(value));
+    }
+    meta.commit(batch).await?;
+    meta.sync().await?;
+    Ok(vec![Layer::FIRST])
+}
+
+/// The head's layers, newest first.
+async fn chain(meta: &dyn Meta, head: u64) -> Result<Vec<Layer>> {
+    let missing = RowError::Missing { family: "layer", of: head };
+    let mut next = Some(Layer(u32::try_from(head).map_err(|_| missing.clone())?));
+    let mut chain = Vec::new();
+    while let Some(layer) = next {
+        let value = meta.get(&layer::key(layer)).await?.ok_or(missing.clone())?;
+        chain.push(layer);
+        // A layer is always newer than the one below it; anything else would be a circle.
+        next = layer::decode(&value)?;
+        if next.is_some_and(|below| below >= layer) {
+            return Err(RowError::Value("layer").into());
+        }
+    }
+    Ok(chain)
+}
+
+async fn live_bytes(meta: &dyn Meta) -> Result<HashMap<u128, u64>> {
+    const PAGE: usize = 4096;
+    let mut live = HashMap::new();
+    let mut from = Vec::new();
+    loop {
+        let page = rows::scan(meta, &pack::prefix(), &from, PAGE).await?;
+        let Some((last, _)) = page.last() else { return Ok(live) };
+        from = crate::meta::after(last);
+        for (rest, value) in page {
+            let key = [&pack::prefix()[..], &rest[..]].concat();
+            live.insert(pack::parse(&key)?, pack::decode(&value)?);
+        }
+    }
+}

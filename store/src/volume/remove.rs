@@ -1,0 +1,95 @@
+//! Taking names away: unlink, rmdir.
+
+use super::dirs::Dirs;
+use super::free::FREE_AT_ONCE;
+use super::{Tx, Volume};
+use crate::api::{Caller, Result};
+use crate::error::StoreError;
+use crate::keys::dentry::Dentry;
+use crate::keys::inode::{self, Inode};
+use crate::keys::orphan::{Orphan, Why};
+use mooring_policy::action::Action;
+use mooring_protocol::types::{Attr, Ino, Name};
+use std::sync::Arc;
+
+/// What became of an inode that lost a name.
+pub(crate) struct Bereft {
+    /// Its attributes after it.
+    pub(crate) attr: Attr,
+    /// It has no name, nothing pins it, and it is too large to go in the same commit.
+    pub(crate) to_free: Option<Ino>,
+}
+
+impl Volume {
+    pub(super) async fn do_unlink(&self, cx: &Caller, parent: Ino, name: &Name) -> Result<Attr> {
+        cx.authority.check(Action::Delete, None)?;
+        self.remove(cx, parent, name, false).await
+    }
+
+    pub(super) async fn do_rmdir(&self, cx: &Caller, parent: Ino, name: &Name) -> Result<Attr> {
+        cx.authority.check(Action::Delete, None)?;
+        self.remove(cx, parent, name, true).await
+    }
+
+    async fn remove(&self, cx: &Caller, parent: Ino, name: &Name, directory: bool) -> Result<Attr> {
+        let bereft = loop {
+            let expected = self.peek_entry(parent, name).await?;
+            let child = expected.as_ref().map(|entry| entry.ino);
+            let held = self.lock(cx, &[&[parent], child.as_slice()].concat(), &[]).await?;
+            self.confine(cx, parent).await?;
+            let dir = self.directory(parent).await?;
+            let entry = self.entry_locked(parent, name).await?;
+            if entry != expected {
+                continue;
+            }
+            let Dentry { ino, .. } = *entry.as_ref().ok_or(StoreError::NotFound)?;
+            let inode = self.live_inode(ino).await?;
+            match (directory, inode.is_dir()) {
+                (true, false) => return Err(StoreError::NotDir),
+                (false, true) => return Err(StoreError::IsDir),
+                (true, true) if inode.size > 0 => return Err(StoreError::NotEmpty),
+                _ => {}
+            }
+            let mut tx = self.tx(&held);
+            let mut dirs = Dirs::new([(parent, &dir)]);
+            if let Some(entry) = &entry {
+                dirs.leave(&mut tx, parent, name, entry);
+            }
+            dirs.write(&mut tx, cx.now);
+            let bereft = self.lose_name(&mut tx, cx, (ino, &inode), parent).await?;
+            self.commit(tx.done()).await?;
+            break bereft;
+        };
+        if let Some(ino) = bereft.to_free {
+            self.free_orphan(ino).await?;
+        }
+        Ok(bereft.attr)
+    }
+
+    /// The inode has one name less. With the last it is freed, or kept as an orphan of `parent` while it is pinned.
+    pub(crate) async fn lose_name(
+        &self,
+        tx: &mut Tx<'_>,
+        cx: &Caller,
+        (ino, old): (Ino, &Arc<Inode>),
+        parent: Ino,
+    ) -> Result<Bereft> {
+        let mut new = Inode::clone(old);
+        new.nlink = if old.is_dir() { 0 } else { old.nlink.saturating_sub(1) };
+        new.touch(cx.now);
+        let attr = new.attr(ino);
+        if new.nlink > 0 {
+            tx.set_inode(ino, old, new);
+            return Ok(Bereft { attr, to_free: None });
+        }
+        let pinned = self.pins.is_pinned(ino);
+        if !pinned && old.blocks <= FREE_AT_ONCE && !old.has(inode::TRIM) {
+            self.free_all(tx, ino, old).await?;
+            return Ok(Bereft { attr, to_free: None });
+        }
+        new.parent = 0;
+        tx.set_inode(ino, old, new);
+        tx.put_orphan(ino, Orphan { why: Why::Unlinked, parent });
+        Ok(Bereft { attr, to_free: (!pinned).then_some(ino) })
+    }
+}
