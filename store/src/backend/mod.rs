@@ -22,4 +22,4 @@ pub use dir::{DataDir, VolumeDir};
 pub use error::BackendError;
 pub use lock::DirLock;
 
-pub(crate) use dir::free_bytes;
+pub(crate) use dir::{free_bytes, sync_dir};

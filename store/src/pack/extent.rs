@@ -88,7 +88,14 @@ impl ExtentRef {
         let pack = PackId(u128::from_be_bytes(bytes[..16].try_into().ok()?));
         let (flags, hash) = (bytes[28], bytes[29..].try_into().ok()?);
         let known = flags & !FLAG_LZ4 == 0;
-        known.then_some(Self { pack, offset: word(16)?, stored_len: word(20)?, raw_len: word(24)?, flags, hash })
+        known.then_some(Self {
+            pack,
+            offset: word(16)?,
+            stored_len: word(20)?,
+            raw_len: word(24)?,
+            flags,
+            hash,
+        })
     }
 
     /// Bytes the extent takes in its pack, head included: what live-byte counters count.

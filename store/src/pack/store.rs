@@ -95,7 +95,10 @@ impl PackStore {
             cache,
             handles: moka::sync::Cache::new(OPEN_FILES),
             hash_key: options.keys.hash_key(),
-            state: Mutex::new(State { sealed: found.into_iter().collect(), ..State::default() }),
+            state: Mutex::new(State {
+                sealed: found.into_iter().collect(),
+                ..State::default()
+            }),
             turning: Mutex::new(()),
             appended: AtomicU64::new(0),
             synced: AtomicU64::new(0),
@@ -119,7 +122,9 @@ impl PackStore {
         }
         let (extents, key) = (extents.to_vec(), self.hash_key.clone());
         let hash = move || extents.iter().map(|data| key.hash(data)).collect();
-        tokio::task::spawn_blocking(hash).await.map_err(|error| joined(&self.options, error))
+        tokio::task::spawn_blocking(hash)
+            .await
+            .map_err(|error| joined(&self.options, error))
     }
 
     /// Writes extents and says where they are, in the same order. On return they are in the file: they survive
@@ -127,7 +132,10 @@ impl PackStore {
     ///
     /// # Errors
     /// On any error nothing of this call may be referred to, and the store stays usable.
-    pub async fn append(self: &Arc<Self>, extents: Vec<ExtentIn>) -> Result<Vec<ExtentRef>, PackError> {
+    pub async fn append(
+        self: &Arc<Self>,
+        extents: Vec<ExtentIn>,
+    ) -> Result<Vec<ExtentRef>, PackError> {
         let limit = MAX_EXTENT_BYTES;
         let sizes = || extents.iter().map(|extent| extent.data.len());
         if let Some(bytes) = sizes().find(|bytes| *bytes == 0 || *bytes > limit) {
@@ -139,13 +147,20 @@ impl PackStore {
         }
         let store = Arc::clone(self);
         let append = move || store.append_now(extents);
-        tokio::task::spawn_blocking(append).await.map_err(|error| joined(&self.options, error))?
+        tokio::task::spawn_blocking(append)
+            .await
+            .map_err(|error| joined(&self.options, error))?
     }
 
     fn append_now(self: &Arc<Self>, extents: Vec<ExtentIn>) -> Result<Vec<ExtentRef>, PackError> {
-        let ready: Vec<_> = extents.iter().map(|extent| codec::encode(&extent.data)).collect();
-        let sizes: Vec<u32> =
-            ready.iter().map(|(stored, _)| (EXTENT_HEAD + stored.len() + TAG_BYTES) as u32).collect();
+        let ready: Vec<_> = extents
+            .iter()
+            .map(|extent| codec::encode(&extent.data))
+            .collect();
+        let sizes: Vec<u32> = ready
+            .iter()
+            .map(|(stored, _)| (EXTENT_HEAD + stored.len() + TAG_BYTES) as u32)
+            .collect();
         let mut refs = Vec::with_capacity(extents.len());
         while refs.len() < extents.len() {
             let done = refs.len();
@@ -174,8 +189,12 @@ impl PackStore {
         ready: &[(Bytes, u8)],
     ) -> Result<(Vec<u8>, Vec<(Entry, u32)>), PackError> {
         let volume = self.options.keys.volume().get();
-        let total = ready.iter().map(|(stored, _)| EXTENT_HEAD + stored.len() + TAG_BYTES).sum();
-        let (mut bytes, mut entries) = (Vec::with_capacity(total), Vec::with_capacity(extents.len()));
+        let total = ready
+            .iter()
+            .map(|(stored, _)| EXTENT_HEAD + stored.len() + TAG_BYTES)
+            .sum();
+        let (mut bytes, mut entries) =
+            (Vec::with_capacity(total), Vec::with_capacity(extents.len()));
         for (extent, (stored, flags)) in extents.iter().zip(ready) {
             let head = bytes.len();
             let extent_ref = ExtentRef {
@@ -189,9 +208,18 @@ impl PackStore {
             bytes.resize(head + EXTENT_HEAD, 0);
             bytes.extend_from_slice(stored);
             let place = format::place(volume, &extent_ref);
-            pack.cipher.seal_tail(u64::from(extent_ref.offset), &place, &mut bytes, head + EXTENT_HEAD)?;
+            pack.cipher.seal_tail(
+                u64::from(extent_ref.offset),
+                &place,
+                &mut bytes,
+                head + EXTENT_HEAD,
+            )?;
             let crc = crc32c::crc32c(&bytes[head + EXTENT_HEAD..]);
-            let entry = Entry { extent: extent_ref, domain: extent.domain, owner: extent.owner };
+            let entry = Entry {
+                extent: extent_ref,
+                domain: extent.domain,
+                owner: extent.owner,
+            };
             bytes[head..head + EXTENT_HEAD].copy_from_slice(&format::extent_head(&entry, crc));
             entries.push((entry, crc));
         }
@@ -211,8 +239,16 @@ impl PackStore {
         let mut id = [0; 16];
         self.options.random.fill(&mut id);
         let id = PackId(uuid::Builder::from_random_bytes(id).into_uuid().as_u128());
-        let head = Head { volume: self.options.keys.volume().get(), epoch: self.options.epoch, id };
-        let pack = Arc::new(OpenPack::create(&self.options.dir, head, self.options.keys.pack(id.0)?)?);
+        let head = Head {
+            volume: self.options.keys.volume().get(),
+            epoch: self.options.epoch,
+            id,
+        };
+        let pack = Arc::new(OpenPack::create(
+            &self.options.dir,
+            head,
+            self.options.keys.pack(id.0)?,
+        )?);
         self.entered.store(true, Ordering::Release);
         let mut state = self.state.lock();
         state.open.insert(id, Arc::clone(&pack));
@@ -223,7 +259,11 @@ impl PackStore {
     /// Takes a full pack out of use and finishes it in the background.
     fn turn(self: &Arc<Self>, full: &Arc<OpenPack>) {
         let mut state = self.state.lock();
-        if state.current.as_ref().is_none_or(|current| current.id != full.id) {
+        if state
+            .current
+            .as_ref()
+            .is_none_or(|current| current.id != full.id)
+        {
             return;
         }
         state.current = None;
@@ -246,7 +286,13 @@ impl PackStore {
         let mut state = self.state.lock();
         state.open.remove(&pack.id);
         if let Some(path) = done {
-            state.sealed.insert(pack.id, Sealed { epoch: self.options.epoch, path });
+            state.sealed.insert(
+                pack.id,
+                Sealed {
+                    epoch: self.options.epoch,
+                    path,
+                },
+            );
         }
         Ok(())
     }
@@ -263,11 +309,17 @@ impl PackStore {
             };
             open.iter().try_for_each(|pack| match store.finish(pack) {
                 // The background finished it first.
-                Err(PackError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(()),
+                Err(PackError::Io { source, .. })
+                    if source.kind() == std::io::ErrorKind::NotFound =>
+                {
+                    Ok(())
+                }
                 other => other,
             })
         };
-        tokio::task::spawn_blocking(finish_all).await.map_err(|error| joined(&self.options, error))?
+        tokio::task::spawn_blocking(finish_all)
+            .await
+            .map_err(|error| joined(&self.options, error))?
     }
 
     /// Makes everything appended before the call durable. Concurrent callers share the fdatasync.
@@ -293,7 +345,9 @@ impl PackStore {
         let open: Vec<_> = self.state.lock().open.values().cloned().collect();
         let synced = open.iter().try_for_each(|pack| {
             self.fdatasyncs.fetch_add(1, Ordering::Relaxed);
-            pack.file.sync_data().map_err(|error| PackError::io("sync", &pack.path, error))
+            pack.file
+                .sync_data()
+                .map_err(|error| PackError::io("sync", &pack.path, error))
         });
         let synced = synced.and_then(|()| {
             if !self.entered.swap(false, Ordering::AcqRel) {
@@ -320,9 +374,10 @@ impl PackStore {
     fn check(&self) -> Result<(), PackError> {
         match &self.state.lock().stopped {
             None => Ok(()),
-            Some(error) => {
-                Err(PackError::Stopped { path: self.options.dir.clone(), reason: error.to_string() })
-            }
+            Some(error) => Err(PackError::Stopped {
+                path: self.options.dir.clone(),
+                reason: error.to_string(),
+            }),
         }
     }
 
@@ -330,8 +385,16 @@ impl PackStore {
     #[must_use]
     pub fn list(&self) -> Vec<PackInfo> {
         let state = self.state.lock();
-        let sealed = state.sealed.iter().map(|(id, pack)| PackInfo { id: *id, epoch: pack.epoch, sealed: true });
-        let open = state.open.keys().map(|id| PackInfo { id: *id, epoch: self.options.epoch, sealed: false });
+        let sealed = state.sealed.iter().map(|(id, pack)| PackInfo {
+            id: *id,
+            epoch: pack.epoch,
+            sealed: true,
+        });
+        let open = state.open.keys().map(|id| PackInfo {
+            id: *id,
+            epoch: self.options.epoch,
+            sealed: false,
+        });
         sealed.chain(open).collect()
     }
 
@@ -342,7 +405,11 @@ impl PackStore {
             if let Some(open) = state.open.get(&pack) {
                 return Ok(open.entries());
             }
-            state.sealed.get(&pack).map(|sealed| sealed.path.clone()).ok_or(PackError::Missing { pack })?
+            state
+                .sealed
+                .get(&pack)
+                .map(|sealed| sealed.path.clone())
+                .ok_or(PackError::Missing { pack })?
         };
         let read = tokio::task::spawn_blocking(move || recover::read_entries(&path, pack)).await;
         read.map_err(|error| joined(&self.options, error))?
@@ -355,16 +422,21 @@ impl PackStore {
             if state.open.contains_key(&pack) {
                 return Err(PackError::Busy { pack });
             }
-            state.sealed.remove(&pack).ok_or(PackError::Missing { pack })?
+            state
+                .sealed
+                .remove(&pack)
+                .ok_or(PackError::Missing { pack })?
         };
         self.handles.invalidate(&pack);
         let path = sealed.path.clone();
         let removed = tokio::task::spawn_blocking(move || std::fs::remove_file(path)).await;
-        removed.map_err(|error| joined(&self.options, error))?.map_err(|error| {
-            let error = PackError::io("delete", &sealed.path, error);
-            self.state.lock().sealed.insert(pack, sealed);
-            error
-        })
+        removed
+            .map_err(|error| joined(&self.options, error))?
+            .map_err(|error| {
+                let error = PackError::io("delete", &sealed.path, error);
+                self.state.lock().sealed.insert(pack, sealed);
+                error
+            })
     }
 
     /// A file to read `pack` from.
@@ -372,17 +444,30 @@ impl PackStore {
         let cached = self.handles.try_get_with(pack, || {
             let (open, sealed) = {
                 let state = self.state.lock();
-                (state.open.get(&pack).cloned(), state.sealed.get(&pack).cloned())
+                (
+                    state.open.get(&pack).cloned(),
+                    state.sealed.get(&pack).cloned(),
+                )
             };
             let cipher = self.options.keys.pack(pack.0)?;
             if let Some(open) = open {
                 // The descriptor outlives the change of name.
-                return Ok(Arc::new(Handle { file: Arc::clone(&open.file), cipher, path: open.path.clone() }));
+                return Ok(Arc::new(Handle {
+                    file: Arc::clone(&open.file),
+                    cipher,
+                    path: open.path.clone(),
+                }));
             }
             let path = sealed.ok_or(PackError::Missing { pack })?.path;
             match File::open(&path) {
-                Ok(file) => Ok(Arc::new(Handle { file: Arc::new(file), cipher, path })),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(PackError::Missing { pack }),
+                Ok(file) => Ok(Arc::new(Handle {
+                    file: Arc::new(file),
+                    cipher,
+                    path,
+                })),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    Err(PackError::Missing { pack })
+                }
                 Err(error) => Err(PackError::io("open", &path, error)),
             }
         });

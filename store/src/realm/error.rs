@@ -1,109 +1,88 @@
-//! Why the registry refuses or fails.
-
-use std::path::PathBuf;
-
-use mooring_policy::ids::{BucketName, GrantId, TenantId, VmId};
-use thiserror::Error;
+//! What can go wrong with the registry.
 
 use crate::backend::BackendError;
 use crate::meta::MetaError;
 use crate::seal::SealError;
+use mooring_policy::ids::{BucketName, GrantId, TenantId, VmId};
 
-/// Why the registry refuses or fails.
-#[derive(Debug, Error)]
+/// A failure of the registry.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum RealmError {
-    /// No such tenant.
-    #[error("no tenant {0}")]
-    NoTenant(TenantId),
-    /// The tenant is there.
-    #[error("tenant {0} already exists")]
+    /// No tenant of this name.
+    #[error("tenant {0} does not exist")]
+    NoSuchTenant(TenantId),
+    /// The name is taken.
+    #[error("tenant {0} exists already")]
     TenantExists(TenantId),
-    /// It still has buckets or VMs.
-    #[error("tenant {tenant} still has {buckets} buckets and {vms} VMs")]
-    TenantInUse {
-        /// Which.
+    /// It still owns something.
+    #[error("tenant {tenant} still has {what}; remove them first")]
+    TenantNotEmpty {
+        /// The tenant.
         tenant: TenantId,
-        /// How many buckets.
-        buckets: usize,
-        /// How many VMs.
-        vms: usize,
+        /// "buckets" or "VMs".
+        what: &'static str,
     },
-    /// No such bucket.
-    #[error("no bucket {bucket} of tenant {owner}")]
-    NoBucket {
-        /// Whose.
-        owner: TenantId,
-        /// Which.
-        bucket: BucketName,
-    },
-    /// The bucket is there.
-    #[error("bucket {bucket} of tenant {owner} already exists")]
-    BucketExists {
-        /// Whose.
-        owner: TenantId,
-        /// Which.
-        bucket: BucketName,
-    },
-    /// No such VM.
-    #[error("no VM {vm} of tenant {tenant}")]
-    NoVm {
-        /// Whose.
+    /// No bucket of this name.
+    #[error("bucket {1} of tenant {0} does not exist")]
+    NoSuchBucket(TenantId, BucketName),
+    /// The name is taken.
+    #[error("bucket {1} of tenant {0} exists already")]
+    BucketExists(TenantId, BucketName),
+    /// No VM of this name is attached.
+    #[error("VM {1} of tenant {0} is not attached")]
+    NoSuchVm(TenantId, VmId),
+    /// Another VM is reached through the same channel.
+    #[error("this channel already leads to VM {vm} of tenant {tenant}; detach it first")]
+    ChannelInUse {
+        /// Its tenant.
         tenant: TenantId,
-        /// Which.
-        vm: VmId,
-    },
-    /// Another VM is known by this channel.
-    #[error("the channel already is that of VM {tenant}/{vm}")]
-    ChannelTaken {
-        /// Whose.
-        tenant: TenantId,
-        /// Which.
+        /// The VM.
         vm: VmId,
     },
     /// No such grant.
-    #[error("no grant {0}")]
-    NoGrant(GrantId),
-    /// The id is taken (by itself or by the door derived from it).
-    #[error("grant {0} already exists")]
+    #[error("grant {0} does not exist")]
+    NoSuchGrant(GrantId),
+    /// A grant with this id exists.
+    #[error("grant {0} exists already")]
     GrantExists(GrantId),
-    /// The grantee has a share of that name from that owner.
-    #[error("tenant {grantee} already has a share named {name} of {owner}: choose another name")]
-    ShareNameTaken {
-        /// Who gives.
-        owner: TenantId,
-        /// Who would have two.
-        grantee: TenantId,
-        /// The name.
-        name: mooring_policy::ids::ShareName,
-    },
-    /// A statement does not verify.
-    #[error("the grant's statement does not verify")]
-    Statement(#[source] mooring_policy::token::TokenError),
-    /// A row cannot be read: damaged, or of a version this program does not know.
-    #[error("a row of the registry ({family}) cannot be read: it is damaged or written by a newer version")]
+    /// No such access key.
+    #[error("access key {0} does not exist")]
+    NoSuchKey(String),
+    /// Ids of this kind have run out.
+    #[error("there are no more {0} ids")]
+    Exhausted(&'static str),
+    /// A row does not read.
+    #[error("a row of the registry ({row}) does not read")]
     Row {
-        /// Which kind of row.
-        family: &'static str,
-    },
-    /// The key file of the registry cannot be read or written.
-    #[error("cannot use the registry's key file {path}")]
-    KeyFile {
-        /// Where.
-        path: PathBuf,
-        /// What the system said.
+        /// Which row.
+        row: String,
+        /// Why.
         #[source]
-        source: std::io::Error,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// Signing keys.
-    #[error("the registry's signing keys cannot be used")]
-    Keys(#[from] mooring_policy::keys::KeyError),
-    /// Keys and their wrapping.
-    #[error(transparent)]
-    Seal(#[from] SealError),
-    /// The directory.
-    #[error(transparent)]
-    Backend(#[from] BackendError),
-    /// The engine.
+    /// A row was written by a newer release.
+    #[error(
+        "a row of the registry ({row}) has version {found}, this program reads {supported}; use a newer one"
+    )]
+    Version {
+        /// Which row.
+        row: String,
+        /// Its version.
+        found: u8,
+        /// What we read.
+        supported: u8,
+    },
+    /// The metadata failed.
     #[error(transparent)]
     Meta(#[from] MetaError),
+    /// A key is missing or wrong.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// The directory cannot be used.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// The signing keys cannot be made or read.
+    #[error("the realm's signing keys are not usable")]
+    Keys(#[source] Box<dyn std::error::Error + Send + Sync>),
 }

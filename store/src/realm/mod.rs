@@ -1,136 +1,92 @@
-//! The registry of one installation: tenants, buckets, VMs, grants, keys.
+//! The registry of one installation: who exists, what belongs to whom, who was granted what.
 //!
-//! It is a volume without packs at `<data>/realm/`: the same engine, journal and seal as a tenant's metadata, under a
-//! data key of its own in `realm/key` (wrapped by the master key). Its rows are few and asked for at every connection
-//! and decision, so all of them are held in memory; a change is committed and made durable first and applied to memory
-//! after, so memory never says what a crash could take back.
+//! One small metadata database of its own. Every change is durable when its method returns. Changes are made one
+//! at a time: each reads, decides and commits under one lock, which no data path takes.
 //!
-//! Names once used are remembered: a VM attached again gets a higher generation, a tenant made again a higher epoch,
-//! and volume ids are never given out twice. So nothing that was issued for an earlier bearer of a name is worth
-//! anything to a later one.
+//! Grants belong in the database of the bucket they open, whose home then protects them with its own fence; with
+//! one gateway there is one fence, and until buckets move between hosts the signed statements live here.
 //!
-//! Grants are kept as the signed statements they are and verified when the registry opens; one that does not verify is
-//! left out and logged. They live here and not yet in the database of the bucket they open: with one gateway per data
-//! directory the two are fenced by the same lock.
+//! Rows are sealed like everything else: the realm has a data key of its own, wrapped by the master key, in
+//! `realm/key`.
 
-mod buckets;
+mod bucket;
 mod error;
-mod grants;
+mod grant;
+mod keys;
+mod open;
 mod rows;
-mod secrets;
-mod state;
-mod tenants;
-mod vms;
+mod tenant;
+mod vm;
 
+pub use bucket::{Bucket, Durability};
+pub use error::RealmError;
+pub use grant::GrantRow;
+pub use open::RealmOptions;
+pub use tenant::{Tenant, TenantState};
+pub use vm::{Channel, Vm};
+
+use crate::meta::{Batch, Meta};
+use crate::seal::MasterKey;
+use mooring_policy::ids::VolumeId;
+use mooring_policy::rng::Random;
+use mooring_policy::time::Clock;
 use std::sync::Arc;
 
-use mooring_policy::rng::Random;
-use mooring_policy::time::{Clock, Timestamp};
-use parking_lot::RwLock;
-
-use crate::backend::DataDir;
-use crate::meta::{Batch, BlockCache, Meta, SlateMeta, SlateOptions};
-use crate::seal::MasterKey;
-
-pub use error::RealmError;
-pub use grants::{GrantRecord, door_of};
-pub use rows::{BucketRecord, TenantRecord, VmRecord};
-use state::State;
-
-/// What the registry needs to open.
-pub struct RealmOptions {
-    /// The installation's directory.
-    pub data: DataDir,
-    /// Wraps all data keys.
-    pub master: MasterKey,
-    /// Blocks of all databases of the process.
-    pub cache: Arc<BlockCache>,
-    /// The time.
-    pub clock: Arc<dyn Clock>,
-    /// Randomness.
-    pub random: Arc<dyn Random>,
-}
-
-/// The open registry.
+/// The registry. See the module documentation.
 pub struct Realm {
     meta: Arc<dyn Meta>,
-    master: MasterKey,
-    clock: Arc<dyn Clock>,
+    master: Arc<MasterKey>,
     random: Arc<dyn Random>,
-    state: RwLock<State>,
-    /// Held from deciding on a change to applying it: changes come one after the other.
-    writing: tokio::sync::Mutex<()>,
+    clock: Arc<dyn Clock>,
+    /// Held over each change: read, decide, commit.
+    changing: tokio::sync::Mutex<()>,
 }
 
 impl Realm {
-    /// Opens the registry, and makes it at the first start.
-    ///
-    /// # Errors
-    /// [`RealmError`]: another gateway has it, the master key is not the one, the directory cannot be used.
-    pub async fn open(options: RealmOptions) -> Result<Arc<Realm>, RealmError> {
-        let dir = options.data.realm();
-        dir.prepare()?;
-        let lock = Arc::new(dir.lock()?);
-        let key = secrets::realm_key(&dir, &options.master, &*options.random)?;
-        let meta = SlateMeta::open(SlateOptions {
-            dir,
-            lock,
-            keys: key.volume(secrets::REALM_VOLUME),
-            cache: options.cache,
-            random: Arc::clone(&options.random),
-            clock: Arc::clone(&options.clock),
-            space_reserve: crate::meta::SPACE_RESERVE,
-            journal_file_bytes: crate::journal::FILE_BYTES,
-        })
-        .await?;
-        Self::over(meta, options.master, options.clock, options.random).await
+    /// Commits and makes durable.
+    async fn apply(&self, batch: Batch) -> Result<(), RealmError> {
+        self.meta.commit(batch).await?;
+        self.meta.sync().await?;
+        Ok(())
     }
 
-    /// The registry over any metadata engine.
-    ///
-    /// # Errors
-    /// As [`Self::open`], for rows.
-    pub async fn over(
-        meta: Arc<dyn Meta>,
-        master: MasterKey,
-        clock: Arc<dyn Clock>,
-        random: Arc<dyn Random>,
-    ) -> Result<Arc<Realm>, RealmError> {
-        let state = match State::load(&*meta).await? {
-            Some(state) => state,
-            None => secrets::found(&*meta, &*random, clock.now()).await?,
-        };
-        let realm = Realm {
-            meta,
-            master,
-            clock,
-            random,
-            state: RwLock::new(state),
-            writing: tokio::sync::Mutex::new(()),
-        };
-        Ok(Arc::new(realm))
+    /// The next number of a counter, noted in `batch`. Never given twice: the number is spent with the batch.
+    async fn next(
+        &self,
+        name: &'static str,
+        limit: u64,
+        batch: &mut Batch,
+    ) -> Result<u64, RealmError> {
+        let key = rows::key(b'S', &[b"next", name.as_bytes()]);
+        let next: u64 = rows::get(&*self.meta, &key).await?.unwrap_or(1);
+        if next > limit {
+            return Err(RealmError::Exhausted(name));
+        }
+        rows::put(batch, key, &(next + 1))?;
+        Ok(next)
     }
 
-    /// Makes everything durable and lets go.
-    ///
-    /// # Errors
-    /// [`RealmError::Meta`].
+    /// A volume id that was never used: 48 bits.
+    pub async fn volume_id(&self) -> Result<VolumeId, RealmError> {
+        let _one = self.changing.lock().await;
+        let mut batch = Batch::new();
+        let id = self.next("volume", (1 << 48) - 1, &mut batch).await?;
+        self.apply(batch).await?;
+        Ok(VolumeId(id))
+    }
+
+    /// A 16-bit id that was never used, for what must fit the upper bits of a node id. 0 is not given: it means
+    /// the head.
+    pub async fn view_id(&self) -> Result<u16, RealmError> {
+        let _one = self.changing.lock().await;
+        let mut batch = Batch::new();
+        let id = self.next("view", u64::from(u16::MAX), &mut batch).await?;
+        self.apply(batch).await?;
+        u16::try_from(id).map_err(|_| RealmError::Exhausted("view"))
+    }
+
+    /// Lets go of the registry.
     pub async fn close(&self) -> Result<(), RealmError> {
         Ok(Arc::clone(&self.meta).close().await?)
     }
-
-    fn now(&self) -> Timestamp {
-        self.clock.now()
-    }
-
-    /// Makes a change durable, then lets memory see it.
-    async fn write(&self, batch: Batch, apply: impl FnOnce(&mut State)) -> Result<(), RealmError> {
-        self.meta.commit(batch).await?;
-        self.meta.sync().await?;
-        apply(&mut self.state.write());
-        Ok(())
-    }
 }
-
-#[cfg(test)]
-mod tests;

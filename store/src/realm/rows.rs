@@ -1,133 +1,120 @@
-//! Rows of the registry: a family byte and names in the key, a version byte and postcard in the value.
+//! Keys and values of the registry's rows.
 //!
-//! ```text
-//! 00                         schema, as written by the first start
-//! 01                         next volume id
-//! 02                         realm id, signing keys, credential key
-//! 10 tenant                  TenantRecord
-//! 11 tenant 00 bucket        BucketRecord
-//! 12 tenant 00 vm            VmRecord (also of detached VMs: the generation is remembered)
-//! 13 grant id (16 bytes)     StoredGrant
-//! 14 access key id           policy's stored form of the key
-//! ```
-
-use mooring_policy::ids::{BucketName, Epoch, Generation, GrantId, TenantId, VmId, VolumeId};
-use mooring_policy::time::Timestamp;
-use mooring_protocol::api::Channel;
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+//! A value is a version byte and JSON: rows are few and gain fields over time; a field that is added has a default.
+//! Parts of a key are separated by a zero byte, which no name contains.
+//!
+//! | key | row |
+//! |---|---|
+//! | `T tenant` | [`super::Tenant`] |
+//! | `B tenant 0 bucket` | [`super::Bucket`] |
+//! | `D volume` | a volume whose files are still to be removed |
+//! | `M tenant 0 vm` | [`super::Vm`] |
+//! | `K access key id` | access key, in the form policy gives it |
+//! | `G grant id` | [`super::GrantRow`] |
+//! | `g grantee 0 grant id`, `o owner 0 grant id` | indexes of `G`, rebuilt from it |
+//! | `R token id` | when a revoked token ends |
+//! | `S name` | single values: schema, counters, keys |
 
 use super::RealmError;
-use crate::seal::WrappedKey;
+use crate::meta::{Batch, Meta, after, prefix_end};
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
-pub(super) const SCHEMA: &[u8] = &[0x00];
-pub(super) const NEXT_VOLUME: &[u8] = &[0x01];
-pub(super) const SECRETS: &[u8] = &[0x02];
-pub(super) const TENANT: u8 = 0x10;
-pub(super) const BUCKET: u8 = 0x11;
-pub(super) const VM: u8 = 0x12;
-pub(super) const GRANT: u8 = 0x13;
-pub(super) const ACCESS_KEY: u8 = 0x14;
+pub(super) const VERSION: u8 = 1;
+const PAGE: usize = 512;
 
-/// Version of every row's value.
-const VERSION: u8 = 1;
-
-/// A tenant.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TenantRecord {
-    /// Its name.
-    pub name: TenantId,
-    /// When it was made.
-    pub created: Timestamp,
-    /// Its key epoch: tokens of earlier ones are refused.
-    pub epoch: Epoch,
-    /// Its data key under the master key; gone once it is removed.
-    pub(super) key: Option<WrappedKey>,
-}
-
-/// A bucket.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BucketRecord {
-    /// Whose.
-    pub owner: TenantId,
-    /// Its name, unique within the tenant.
-    pub name: BucketName,
-    /// Its volume.
-    pub volume: VolumeId,
-    /// When it was made.
-    pub created: Timestamp,
-}
-
-/// A VM.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VmRecord {
-    /// Whose.
-    pub tenant: TenantId,
-    /// Its name, unique within the tenant.
-    pub vm: VmId,
-    /// How it is known; `None` after it was detached.
-    pub channel: Option<Channel>,
-    /// Raised by each attach and detach.
-    pub generation: Generation,
-}
-
-/// A grant as stored: the statement is the truth, the rest is what happened to it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct StoredGrant {
-    pub statement: String,
-    pub created: Timestamp,
-    pub accepted: bool,
-    pub revoked: Option<Timestamp>,
-}
-
-/// Realm id and secrets, in their own stored forms.
-#[derive(Serialize, Deserialize)]
-pub(super) struct StoredSecrets {
-    pub id: String,
-    pub signing: Vec<u8>,
-    pub credential: Vec<u8>,
-}
-
-pub(super) fn tenant_key(name: &TenantId) -> Vec<u8> {
-    named(TENANT, name.as_str(), None)
-}
-
-pub(super) fn bucket_key(owner: &TenantId, name: &BucketName) -> Vec<u8> {
-    named(BUCKET, owner.as_str(), Some(name.as_str()))
-}
-
-pub(super) fn vm_key(tenant: &TenantId, vm: &VmId) -> Vec<u8> {
-    named(VM, tenant.as_str(), Some(vm.as_str()))
-}
-
-pub(super) fn grant_key(id: GrantId) -> Vec<u8> {
-    let mut key = vec![GRANT];
-    key.extend_from_slice(id.to_string().as_bytes());
-    key
-}
-
-pub(super) fn access_key(id: &str) -> Vec<u8> {
-    named(ACCESS_KEY, id, None)
-}
-
-/// Names have no NUL, so the parts cannot run into each other.
-fn named(family: u8, first: &str, second: Option<&str>) -> Vec<u8> {
+/// A key of family `family` with its parts.
+pub(super) fn key(family: u8, parts: &[&[u8]]) -> Vec<u8> {
     let mut key = vec![family];
-    key.extend_from_slice(first.as_bytes());
-    if let Some(second) = second {
-        key.push(0);
-        key.extend_from_slice(second.as_bytes());
+    for (index, part) in parts.iter().enumerate() {
+        if index > 0 {
+            key.push(0);
+        }
+        key.extend_from_slice(part);
     }
     key
 }
 
-pub(super) fn encode<T: Serialize>(family: &'static str, row: &T) -> Result<Vec<u8>, RealmError> {
-    postcard::to_extend(row, vec![VERSION]).map_err(|_| RealmError::Row { family })
+/// A key that begins every row below the given parts.
+pub(super) fn below(family: u8, part: &[u8]) -> Vec<u8> {
+    let mut key = key(family, &[part]);
+    key.push(0);
+    key
 }
 
-pub(super) fn decode<T: DeserializeOwned>(family: &'static str, value: &[u8]) -> Result<T, RealmError> {
+pub(super) fn encode(row: &impl Serialize) -> Result<Vec<u8>, RealmError> {
+    let mut value = vec![VERSION];
+    serde_json::to_writer(&mut value, row).map_err(|source| RealmError::Row {
+        row: "being written".to_owned(),
+        source: Box::new(source),
+    })?;
+    Ok(value)
+}
+
+pub(super) fn decode<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> Result<T, RealmError> {
+    serde_json::from_slice(body(key, value)?).map_err(|source| RealmError::Row {
+        row: name(key),
+        source: Box::new(source),
+    })
+}
+
+/// What follows the version byte.
+pub(super) fn body<'a>(key: &[u8], value: &'a [u8]) -> Result<&'a [u8], RealmError> {
     match value.split_first() {
-        Some((&VERSION, body)) => postcard::from_bytes(body).map_err(|_| RealmError::Row { family }),
-        _ => Err(RealmError::Row { family }),
+        Some((&VERSION, body)) => Ok(body),
+        first => {
+            let found = first.map_or(0, |(version, _)| *version);
+            Err(RealmError::Version {
+                row: name(key),
+                found,
+                supported: VERSION,
+            })
+        }
     }
+}
+
+fn name(key: &[u8]) -> String {
+    key.escape_ascii().to_string()
+}
+
+pub(super) async fn get<T: DeserializeOwned>(
+    meta: &dyn Meta,
+    key: &[u8],
+) -> Result<Option<T>, RealmError> {
+    let value = meta.get(key).await?;
+    value.map(|value| decode(key, &value)).transpose()
+}
+
+/// Every row whose key begins with `prefix`.
+pub(super) async fn all_raw(
+    meta: &dyn Meta,
+    prefix: &[u8],
+) -> Result<Vec<(Bytes, Bytes)>, RealmError> {
+    let (mut start, end, mut rows) = (prefix.to_vec(), prefix_end(prefix), Vec::new());
+    loop {
+        let page = meta.scan(&start, &end, PAGE).await?;
+        let Some((last, _)) = page.last() else {
+            return Ok(rows);
+        };
+        start = after(last);
+        rows.extend(page);
+    }
+}
+
+/// Every row whose key begins with `prefix`, decoded.
+pub(super) async fn all<T: DeserializeOwned>(
+    meta: &dyn Meta,
+    prefix: &[u8],
+) -> Result<Vec<T>, RealmError> {
+    all_raw(meta, prefix)
+        .await?
+        .iter()
+        .map(|(key, value)| decode(key, value))
+        .collect()
+}
+
+pub(super) fn put(batch: &mut Batch, key: Vec<u8>, row: &impl Serialize) -> Result<(), RealmError> {
+    batch.put(key, encode(row)?);
+    Ok(())
 }

@@ -22,13 +22,13 @@ pub enum SealError {
         /// What is wrong with it.
         detail: String,
     },
-    /// The key is not the one that wrapped this tenant's key.
+    /// The key is not the one that wrapped this data key.
     #[error(
-        "the master key does not open the data key of tenant {tenant}: wrapped by {wrapped_by}, have {have}"
+        "the master key does not open the data key of {owner}: wrapped by {wrapped_by}, have {have}"
     )]
     MasterWrong {
-        /// The tenant.
-        tenant: String,
+        /// Whose key it is.
+        owner: String,
         /// Fingerprint of the key that wrapped it.
         wrapped_by: String,
         /// Fingerprint of the key we have.

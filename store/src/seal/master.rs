@@ -1,7 +1,6 @@
 //! The master key of an installation and the keys it wraps.
 
 use super::{Cipher, SealError, TenantKey};
-use mooring_policy::ids::TenantId;
 use mooring_policy::rng::Random;
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
@@ -120,10 +119,10 @@ impl MasterKey {
         hex::encode(&blake3::derive_key("mooring 2026-11 master fingerprint v1", &self.0)[..8])
     }
 
-    /// Wraps `key` for `tenant`. The tenant's name is bound: a wrapped key does not open under another name.
+    /// Wraps `key` for `owner` (`realm`, `tenant/acme`), which is bound: it does not open under another name.
     pub fn wrap(
         &self,
-        tenant: &TenantId,
+        owner: &str,
         key: &TenantKey,
         random: &dyn Random,
     ) -> Result<WrappedKey, SealError> {
@@ -132,7 +131,7 @@ impl MasterKey {
         let mut sealed = Vec::with_capacity(48);
         sealed.extend_from_slice(key.bytes());
         self.wrapping(&salt)?
-            .seal_tail(0, tenant.as_str().as_bytes(), &mut sealed, 0)?;
+            .seal_tail(0, owner.as_bytes(), &mut sealed, 0)?;
         Ok(WrappedKey {
             version: WRAP_VERSION,
             master: self.fingerprint(),
@@ -142,11 +141,7 @@ impl MasterKey {
     }
 
     /// Opens what [`Self::wrap`] made.
-    pub fn unwrap_key(
-        &self,
-        tenant: &TenantId,
-        wrapped: &WrappedKey,
-    ) -> Result<TenantKey, SealError> {
+    pub fn unwrap_key(&self, owner: &str, wrapped: &WrappedKey) -> Result<TenantKey, SealError> {
         if wrapped.version != WRAP_VERSION {
             return Err(SealError::Version {
                 found: wrapped.version,
@@ -155,17 +150,17 @@ impl MasterKey {
         }
         let have = self.fingerprint();
         if wrapped.master != have {
-            let (tenant, wrapped_by) = (tenant.to_string(), wrapped.master.clone());
+            let (owner, wrapped_by) = (owner.to_owned(), wrapped.master.clone());
             return Err(SealError::MasterWrong {
-                tenant,
+                owner,
                 wrapped_by,
                 have,
             });
         }
         let mut sealed = Zeroizing::new(wrapped.sealed.clone());
-        let plain =
-            self.wrapping(&wrapped.salt)?
-                .open(0, tenant.as_str().as_bytes(), &mut sealed)?;
+        let plain = self
+            .wrapping(&wrapped.salt)?
+            .open(0, owner.as_bytes(), &mut sealed)?;
         let mut key = [0; 32];
         if plain.len() != key.len() {
             return Err(SealError::Open);

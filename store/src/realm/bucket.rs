@@ -1,0 +1,133 @@
+//! Buckets and the volumes behind them.
+
+use super::{Realm, RealmError, rows};
+use crate::meta::Batch;
+use mooring_policy::ids::{BucketName, TenantId, VolumeId};
+use mooring_policy::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// When a reply says durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Durability {
+    /// When it is in the volume's store. On the local-directory store the journal is the store's.
+    #[default]
+    Store,
+    /// When it is in this host's journal.
+    Host,
+}
+
+/// A bucket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bucket {
+    /// Who owns it.
+    pub owner: TenantId,
+    /// Its name, unique within the owner.
+    pub name: BucketName,
+    /// Where its files are.
+    pub volume: VolumeId,
+    /// When it was created.
+    pub created: Timestamp,
+    /// Its durability class.
+    #[serde(default)]
+    pub durability: Durability,
+}
+
+/// A volume whose bucket is gone and whose files are to be removed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Doomed {
+    owner: TenantId,
+    volume: VolumeId,
+}
+
+fn key(owner: &TenantId, name: &BucketName) -> Vec<u8> {
+    rows::key(b'B', &[owner.as_str().as_bytes(), name.as_str().as_bytes()])
+}
+
+fn doomed_key(volume: VolumeId) -> Vec<u8> {
+    rows::key(b'D', &[&volume.get().to_be_bytes()])
+}
+
+impl Realm {
+    /// Creates a bucket with a volume of its own. The volume's directory is made when it is first opened.
+    pub async fn bucket_create(
+        &self,
+        owner: &TenantId,
+        name: &BucketName,
+        durability: Durability,
+    ) -> Result<Bucket, RealmError> {
+        let _one = self.changing.lock().await;
+        self.tenant(owner).await?;
+        if rows::get::<Bucket>(&*self.meta, &key(owner, name))
+            .await?
+            .is_some()
+        {
+            return Err(RealmError::BucketExists(owner.clone(), name.clone()));
+        }
+        let mut batch = Batch::new();
+        let volume = VolumeId(self.next("volume", (1 << 48) - 1, &mut batch).await?);
+        let created = self.clock.now();
+        let bucket = Bucket {
+            owner: owner.clone(),
+            name: name.clone(),
+            volume,
+            created,
+            durability,
+        };
+        rows::put(&mut batch, key(owner, name), &bucket)?;
+        self.apply(batch).await?;
+        Ok(bucket)
+    }
+
+    /// Removes a bucket and every grant on it. Its volume is listed by [`Self::doomed_volumes`] until
+    /// [`Self::volume_removed`], so that a stop in between leaves no files behind.
+    pub async fn bucket_rm(
+        &self,
+        owner: &TenantId,
+        name: &BucketName,
+    ) -> Result<Bucket, RealmError> {
+        let _one = self.changing.lock().await;
+        let bucket = self.bucket(owner, name).await?;
+        let mut batch = Batch::new();
+        self.forget_grants_on(owner, name, &mut batch).await?;
+        batch.delete(key(owner, name));
+        let doomed = Doomed {
+            owner: owner.clone(),
+            volume: bucket.volume,
+        };
+        rows::put(&mut batch, doomed_key(bucket.volume), &doomed)?;
+        self.apply(batch).await?;
+        Ok(bucket)
+    }
+
+    /// A bucket.
+    pub async fn bucket(&self, owner: &TenantId, name: &BucketName) -> Result<Bucket, RealmError> {
+        let found = rows::get(&*self.meta, &key(owner, name)).await?;
+        found.ok_or_else(|| RealmError::NoSuchBucket(owner.clone(), name.clone()))
+    }
+
+    /// The buckets of one tenant, or all, by owner and name.
+    pub async fn buckets(&self, owner: Option<&TenantId>) -> Result<Vec<Bucket>, RealmError> {
+        let prefix = owner.map_or_else(
+            || b"B".to_vec(),
+            |owner| rows::below(b'B', owner.as_str().as_bytes()),
+        );
+        rows::all(&*self.meta, &prefix).await
+    }
+
+    /// Volumes whose files are still to be removed.
+    pub async fn doomed_volumes(&self) -> Result<Vec<(TenantId, VolumeId)>, RealmError> {
+        let doomed: Vec<Doomed> = rows::all(&*self.meta, b"D").await?;
+        Ok(doomed
+            .into_iter()
+            .map(|doomed| (doomed.owner, doomed.volume))
+            .collect())
+    }
+
+    /// The files of a volume are gone.
+    pub async fn volume_removed(&self, volume: VolumeId) -> Result<(), RealmError> {
+        let mut batch = Batch::new();
+        batch.delete(doomed_key(volume));
+        self.apply(batch).await
+    }
+}
