@@ -12,7 +12,10 @@ use mooring_agent::fuse::{
 };
 use parking_lot::Mutex;
 
-/// One flat directory. Nothing may be cached by the kernel but pages, as in a mount whose leases live in the agent.
+/// Attributes are kept under a lease; names are asked for each time. The same rules as the agent's.
+const FOR_EVER: Duration = Duration::from_secs(1 << 30);
+
+/// One flat directory.
 pub struct Null {
     files: Mutex<(BTreeMap<Bytes, NodeId>, HashMap<NodeId, u64>)>,
     next: AtomicU64,
@@ -48,7 +51,7 @@ impl Null {
     }
 
     fn entry(&self, node: NodeId) -> Result<Entry> {
-        Ok(Entry { attr: Some(self.attr(node)?), entry_ttl: Duration::ZERO, attr_ttl: Duration::ZERO })
+        Ok(Entry { attr: Some(self.attr(node)?), entry_ttl: Duration::ZERO, attr_ttl: FOR_EVER, hold: None })
     }
 }
 
@@ -59,14 +62,14 @@ impl Filesystem for Null {
     }
 
     async fn getattr(&self, _: Caller, node: NodeId, _: Option<u64>) -> Result<Stat> {
-        Ok(Stat { attr: self.attr(node)?, ttl: Duration::ZERO })
+        Ok(Stat { attr: self.attr(node)?, ttl: FOR_EVER, hold: None })
     }
 
     async fn setattr(&self, _: Caller, node: NodeId, set: SetAttr) -> Result<Stat> {
         if let Some(size) = set.size {
             self.files.lock().1.insert(node, size);
         }
-        Ok(Stat { attr: self.attr(node)?, ttl: Duration::ZERO })
+        Ok(Stat { attr: self.attr(node)?, ttl: FOR_EVER, hold: None })
     }
 
     async fn open(&self, _: Caller, _: NodeId, _: i32) -> Result<Opened> {
@@ -116,6 +119,6 @@ impl Filesystem for Null {
             .map(|(name, ino)| DirEntry { ino, kind: libc::S_IFREG, name, attr: self.attr(ino).ok() })
             .collect();
         let from = usize::try_from(offset).map_err(|_| Errno::INVAL)?;
-        Ok(DirPage { entries: Arc::new(entries), from, base: 0, ttl: Duration::ZERO })
+        Ok(DirPage { entries: Arc::new(entries), from, base: 0, ttl: Duration::ZERO, holds: Vec::new() })
     }
 }

@@ -20,6 +20,7 @@
 mod adapter;
 mod answers;
 pub mod filesystem;
+pub mod hold;
 pub mod mount;
 pub mod notify;
 mod reply;
@@ -27,6 +28,7 @@ pub mod types;
 pub mod wait;
 
 pub use filesystem::{Filesystem, Result};
+pub use hold::{Gate, Hold};
 pub use mount::{Mount, MountError, MountOptions};
 pub use notify::{Lane, Notifier, Range};
 pub use reply::{Counters, Op};

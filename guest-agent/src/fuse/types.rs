@@ -4,6 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
+use super::hold::Hold;
+
 /// A kernel node number: view (16 bits) and inode id (48 bits). 1 is the root of a mount.
 pub type NodeId = u64;
 
@@ -49,7 +51,7 @@ pub struct Attr {
 }
 
 /// A name that was looked up or made: what it is, and how long the kernel may believe so.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Entry {
     /// `None`: there is no such name, and the kernel may remember that for `entry_ttl`.
     pub attr: Option<Attr>,
@@ -57,15 +59,19 @@ pub struct Entry {
     pub entry_ttl: Duration,
     /// How long the kernel may keep the attributes.
     pub attr_ttl: Duration,
+    /// What the lives rest on, until the answer is written.
+    pub hold: Option<Hold>,
 }
 
 /// Attributes with their life in the kernel.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Stat {
     /// The attributes.
     pub attr: Attr,
     /// How long the kernel may keep them.
     pub ttl: Duration,
+    /// What that rests on, until the answer is written.
+    pub hold: Option<Hold>,
 }
 
 /// An open file or directory, and how the kernel may cache it.
@@ -82,7 +88,7 @@ pub struct Opened {
 }
 
 /// The reply to `create`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Created {
     /// The new name.
     pub entry: Entry,
@@ -115,6 +121,8 @@ pub struct DirPage {
     pub base: u64,
     /// Life of names and attributes in the kernel.
     pub ttl: Duration,
+    /// What that rests on, until the answer is written.
+    pub holds: Vec<Hold>,
 }
 
 /// A time to set.
