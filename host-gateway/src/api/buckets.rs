@@ -1,0 +1,55 @@
+//! `/v1/buckets`.
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use http::StatusCode;
+use mooring_policy::ids::BucketName;
+use mooring_protocol::api::{Bucket, BucketCreate};
+use mooring_store::realm::BucketRecord;
+use serde::Deserialize;
+
+use super::asker::Asker;
+use super::error::ApiFailure;
+use super::Api;
+use crate::buckets;
+use crate::shares::failure;
+
+fn row(b: BucketRecord) -> Bucket {
+    Bucket { owner: b.owner, name: b.name, volume: b.volume.to_string(), created: b.created.to_string() }
+}
+
+pub(super) async fn list(State(api): State<Api>, asker: Asker) -> Json<Vec<Bucket>> {
+    Json(api.core.realm().buckets(asker.tenant_if_any()).into_iter().map(row).collect())
+}
+
+pub(super) async fn create(
+    State(api): State<Api>,
+    asker: Asker,
+    Json(body): Json<BucketCreate>,
+) -> Result<(StatusCode, Json<Bucket>), ApiFailure> {
+    let me = asker.whole()?;
+    let made = buckets::create(&api.core, me, &body.name).await.map_err(|e| failure(e, me))?;
+    Ok((StatusCode::CREATED, Json(row(made))))
+}
+
+#[derive(Deserialize)]
+pub(super) struct Force {
+    #[serde(default)]
+    pub force: bool,
+}
+
+pub(super) async fn remove(
+    State(api): State<Api>,
+    asker: Asker,
+    Path(name): Path<BucketName>,
+    Query(Force { force }): Query<Force>,
+) -> Result<StatusCode, ApiFailure> {
+    let me = asker.whole()?;
+    let found = api.core.realm().bucket(me, &name).map_err(|e| failure(e, me))?;
+    if !force && !api.core.is_empty(found.volume).await.map_err(ApiFailure::internal)? {
+        return Err(ApiFailure::conflict(format!("bucket {name} has files"))
+            .try_next(format!("mooring-gateway bucket rm --tenant {me} {name} --force")));
+    }
+    buckets::remove(&api.core, me, &name).await.map_err(ApiFailure::internal)?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,68 @@
+//! The HTTP API of docs/api.md. A handler converts: it takes apart what was asked, calls one function of the gateway,
+//! and writes the answer. Who asks comes from the channel (or a bearer token on TCP) as an extension of the request;
+//! only the operator's socket has `?tenant=`.
+
+mod admin;
+mod asker;
+mod buckets;
+pub mod error;
+mod shares;
+mod tokens;
+pub mod until;
+mod vms;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{delete, get, post};
+
+use crate::core::Core;
+pub use asker::Asker;
+
+/// Largest body of a request, bytes: the API takes words, not data.
+const MAX_BODY: usize = 64 << 10;
+
+/// What handlers work with.
+#[derive(Clone)]
+pub struct Api {
+    /// The gateway.
+    pub core: Arc<Core>,
+}
+
+/// What a tenant may ask: on VMs' channels and, with a token, on TCP.
+pub fn tenant_router(core: Arc<Core>) -> Router {
+    routes().layer(DefaultBodyLimit::max(MAX_BODY)).with_state(Api { core })
+}
+
+/// What the operator may ask besides.
+pub fn admin_router(core: Arc<Core>) -> Router {
+    routes()
+        .route("/v1/tenants", get(admin::tenants).post(admin::tenant_create))
+        .route("/v1/tenants/{name}", delete(admin::tenant_rm))
+        .route("/v1/vms", get(vms::list).post(vms::attach))
+        .route("/v1/vms/{vm}", delete(vms::detach))
+        .route("/v1/keys", get(tokens::keys).post(tokens::key_create))
+        .route("/v1/keys/{id}", delete(tokens::key_rm))
+        .route("/v1/status", get(admin::status))
+        .route("/metrics", get(admin::metrics))
+        .route("/healthz", get(admin::health))
+        .layer(axum::Extension(Asker::operator()))
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .with_state(Api { core })
+}
+
+fn routes() -> Router<Api> {
+    Router::new()
+        .route("/v1/whoami", get(asker::whoami))
+        .route("/v1/buckets", get(buckets::list).post(buckets::create))
+        .route("/v1/buckets/{name}", delete(buckets::remove))
+        .route("/v1/shares", get(shares::list).post(shares::create))
+        .route("/v1/shares/check", post(shares::check))
+        .route("/v1/shares/{id}", get(shares::show).delete(shares::revoke))
+        .route("/v1/shares/{id}/accept", post(shares::accept))
+        .route("/v1/shares/{id}/decline", post(shares::decline))
+        .route("/v1/tokens", post(tokens::create))
+        .route("/v1/credentials", get(tokens::credentials))
+        .fallback(asker::nothing)
+}
