@@ -12,11 +12,10 @@
 //!    (we are the only issuer: an unknown claim might narrow what we would not narrow). No member twice.
 //! 5. `iss` and `aud` are compared exactly, times with the clock handed in. A token is expired at its `exp` without
 //!    leeway; `nbf` and `iat` may lie [`CLOCK_LEEWAY`] ahead, for gateways whose clocks differ.
+//! 6. Last, what ends a session before its time: see [`crate::revoke`].
 //!
 //! The jsonwebtoken crate encodes, signs and checks signatures. Its `decode` is not used: it reads the clock itself,
 //! takes unknown header members, and skips claims of the wrong type.
-//!
-//! A verified session token is not yet an accepted one: see [`crate::revoke`].
 
 mod claims;
 mod error;

@@ -111,6 +111,9 @@ pub enum TokenError {
     /// Its times contradict each other, or it lives longer than tokens do.
     #[error("the token's times are not those of a session: iat <= nbf < exp <= iat + 10 minutes")]
     Life,
+    /// A genuine session that was ended before its time.
+    #[error("the session was ended")]
+    Revoked(#[from] crate::revoke::Revoked),
     /// The claims make no grant.
     #[error("the claims make no grant")]
     Grant(#[from] crate::grant::GrantError),

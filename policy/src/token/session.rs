@@ -7,6 +7,7 @@ use super::{CLOCK_LEEWAY, Realm, SESSION_LIFE, SESSION_TYPE, TokenError, open, s
 use crate::ids::{Epoch, Generation, TokenId};
 use crate::keys::{KeySet, PublicKeys, Thumbprint};
 use crate::principal::Principal;
+use crate::revoke::Revocations;
 use crate::rng::Random;
 use crate::scope::Scope;
 use crate::time::Timestamp;
@@ -74,13 +75,17 @@ pub fn mint_session(
     Ok((token, session))
 }
 
-/// Verifies a session token for this realm at `now`. Ask [`crate::revoke::Revocations`] next.
+/// Verifies a session token for this realm at `now`, and that nothing ended it before its time.
+///
+/// Revocations are an argument so that no caller forgets them. An answer that is kept has to be asked again about
+/// them ([`Revocations::check`]) and about its end whenever it is used.
 ///
 /// # Errors
 /// [`TokenError`] says for the log what is wrong.
 pub fn verify_session(
     keys: &PublicKeys,
     realm: &Realm,
+    revocations: &Revocations,
     token: &str,
     now: Timestamp,
 ) -> Result<Session, TokenError> {
@@ -90,6 +95,7 @@ pub fn verify_session(
     }
     let session = read(realm, Claims::new(members))?;
     check_times(&session, now)?;
+    revocations.check(&session)?;
     Ok(session)
 }
 

@@ -6,6 +6,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mooring_policy::ids::{Epoch, Generation};
 use mooring_policy::keys::KeySet;
 use mooring_policy::principal::Principal;
+use mooring_policy::revoke::Revocations;
 use mooring_policy::rng::SeededRandom;
 use mooring_policy::time::Timestamp;
 use mooring_policy::token::{
@@ -20,6 +21,7 @@ pub const NOW: u64 = 1_800_000_000;
 pub struct Target {
     pub keys: KeySet,
     pub realm: Realm,
+    pub revocations: Revocations,
     pair: Ed25519KeyPair,
 }
 
@@ -28,7 +30,7 @@ pub fn target() -> Target {
     // The stored form is a version byte and then the seed.
     let pair = Ed25519KeyPair::from_seed_unchecked(&keys.to_secret_bytes()[1..33]).unwrap();
     let realm = Realm { issuer: "realm-1".to_owned(), audience: "gateway-1".to_owned() };
-    Target { keys, realm, pair }
+    Target { keys, realm, revocations: Revocations::new(), pair }
 }
 
 impl Target {
@@ -81,7 +83,8 @@ impl Target {
     }
 
     pub fn verify_at(&self, token: &str, millis: u64) -> Result<Session, TokenError> {
-        verify_session(self.keys.public(), &self.realm, token, Timestamp::from_millis(millis))
+        let now = Timestamp::from_millis(millis);
+        verify_session(self.keys.public(), &self.realm, &self.revocations, token, now)
     }
 
     /// The reason a token is refused for; panics when it is not. The outside is told always the same.

@@ -1,13 +1,14 @@
 //! What is not an attack: without these the attacks would prove nothing.
 
 use mooring_policy::action::ActionSet;
-use mooring_policy::ids::Epoch;
+use mooring_policy::ids::{Epoch, Generation};
 use mooring_policy::keys::Thumbprint;
 use mooring_policy::principal::Principal;
+use mooring_policy::revoke::Revocations;
 use mooring_policy::rng::SeededRandom;
 use mooring_policy::scope::Scope;
 use mooring_policy::time::Timestamp;
-use mooring_policy::token::{MAX_TOKEN_LEN, SessionRequest, TokenError, mint_session};
+use mooring_policy::token::{MAX_TOKEN_LEN, Session, SessionRequest, TokenError, mint_session};
 use serde_json::json;
 
 use crate::assert_refused;
@@ -69,6 +70,23 @@ fn tokens_live_through_a_rotation_and_die_with_their_key() {
     assert!(target.verify(&token).is_ok());
     target.keys.forget(old).unwrap();
     assert_refused!(target.refuses(&token), TokenError::UnknownKey(kid) if *kid == old.to_string());
+}
+
+#[test]
+fn a_genuine_token_that_was_ended_is_refused() {
+    let mut target = target();
+    let token = target.genuine();
+    let session = target.verify(&token).unwrap();
+    let ended: [fn(&mut Revocations, &Session); 3] = [
+        |r, _| r.require_epoch(&"acme".parse().unwrap(), Epoch(4)),
+        |r, _| r.require_generation(&"acme".parse().unwrap(), &"web".parse().unwrap(), Generation(8)),
+        |r, session| r.revoke_token(session.id, session.expires, Timestamp::from_secs(NOW)),
+    ];
+    for end in ended {
+        target.revocations = Revocations::new();
+        end(&mut target.revocations, &session);
+        assert_refused!(target.refuses(&token), TokenError::Revoked(_));
+    }
 }
 
 #[test]
