@@ -8,3 +8,9 @@ mod oracle;
 mod histories;
 #[path = "model/prefixes.rs"]
 mod prefixes;
+
+/// `usual` cases, or as many as PROPTEST_CASES asks for.
+fn cases(usual: u32) -> proptest::test_runner::Config {
+    let wanted = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
+    proptest::test_runner::Config { cases: wanted.unwrap_or(usual), ..Default::default() }
+}

@@ -17,7 +17,7 @@ fn some_prefix() -> impl Strategy<Value = Prefix> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+    #![proptest_config(crate::cases(2000))]
 
     #[test]
     fn covering_is_by_whole_components(prefix in some_prefix(), key in some_bytes()) {
