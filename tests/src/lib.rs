@@ -1,1 +1,41 @@
 //! End to end: real mounts, real S3 clients, real VMs.
+//!
+//! The programs under test run as processes, exactly as users run them; nothing here links them. A test reads like
+//! this:
+//!
+//! ```no_run
+//! # async fn example() -> anyhow::Result<()> {
+//! use mooring_tests::{Gateway, Vm};
+//!
+//! let gateway = Gateway::start().await?;
+//! gateway.tenant("acme").await?;
+//! gateway.bucket("acme", "photos").await?;
+//! let vm = Vm::boot("acme-1").await?;
+//! gateway.attach("acme", &vm).await?;
+//! let _agent = vm.agent_up().await?;
+//! vm.run("echo hello > /mnt/mooring/photos/a && sync").await?.ok()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! - [`vm`] boots guests and takes them down; [`guest`] runs commands in them.
+//! - [`host`] runs gateway and agent on this host.
+//! - [`s3`] drives an unmodified S3 client.
+//! - [`wait`] waits for conditions; nothing here sleeps and hopes.
+//!
+//! Whatever a value here started is gone when it is dropped: processes, sockets, mounts, folders. What it wrote to
+//! its logs stays in `target/test-logs`, and a failure names the files.
+
+pub mod artifacts;
+pub mod guest;
+pub mod host;
+pub mod logs;
+pub mod process;
+pub mod s3;
+pub mod vm;
+pub mod wait;
+
+pub use guest::{Guest, Output};
+pub use host::{Agent, Gateway};
+pub use s3::S3Client;
+pub use vm::{Vm, VmBuilder};

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::{Instant, SystemTime};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use serde::Deserialize;
 
@@ -54,6 +54,16 @@ impl Tier {
     fn includes(self, tier: Tier) -> bool {
         self == tier || self == Tier::All
     }
+
+    fn run(self, args: &Args, seed: u64) -> Result<Outcome> {
+        match self {
+            Tier::House => house(args),
+            Tier::Unit => unit(args, seed),
+            Tier::Mount => mount(args, seed),
+            Tier::Vm => vm(args, seed),
+            Tier::All => bail!("all is no tier of its own"),
+        }
+    }
 }
 
 /// The crate of the end-to-end tests; its test binaries named `vm_*` are the VM tier, the others the mount tier.
@@ -66,13 +76,13 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if !args.no_setup && args.tier != Tier::House {
         step(&mut sum, "setup", "cargo xtask setup", setup::ensure);
     }
-    let tiers: [(Tier, fn(&Args, u64) -> Result<Outcome>); 4] =
-        [(Tier::House, house), (Tier::Unit, unit), (Tier::Mount, mount), (Tier::Vm, vm)];
-    for (tier, run) in tiers.into_iter().filter(|(tier, _)| args.tier.includes(*tier)) {
+    for tier in
+        [Tier::House, Tier::Unit, Tier::Mount, Tier::Vm].into_iter().filter(|tier| args.tier.includes(*tier))
+    {
         let name = tier.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
         let began = Instant::now();
         eprintln!("== {name} tests");
-        match run(args, seed) {
+        match tier.run(args, seed) {
             Ok(outcome) => {
                 eprintln!("== {name}: {} in {:.0} s", outcome.line(), began.elapsed().as_secs_f64());
                 sum.add(outcome);
@@ -110,7 +120,7 @@ fn step(sum: &mut Outcome, name: &str, rerun: &str, run: impl FnOnce() -> Result
     }
 }
 
-fn house(args: &Args, _seed: u64) -> Result<Outcome> {
+fn house(args: &Args) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     let wanted = |check: &&tidy::Check| args.filter.as_ref().is_none_or(|f| check.name.contains(f.as_str()));
     for check in tidy::CHECKS.iter().filter(wanted) {

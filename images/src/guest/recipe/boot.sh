@@ -25,3 +25,11 @@ for port in /sys/class/virtio-ports/*; do
 done
 [ -e /dev/mooring-exec ] || echo "mooring-boot: no virtio port named mooring.exec"
 [ -x /usr/local/bin/mooring-guest-exec ] || echo "mooring-boot: no command server in the layers"
+
+# A disk of this machine's own, when it has one.
+for block in /sys/block/vd*; do
+    if [ "$(cat "$block/serial" 2>/dev/null)" = scratch ]; then
+        mkdir -p /dev/disk
+        ln -sf "/dev/${block##*/}" /dev/disk/scratch
+    fi
+done
