@@ -82,9 +82,9 @@ pub const MAX_QUEUED_NOTICES: usize = 4096;
 /// reconnect, and as many just finished.
 pub const REPLY_CACHE_ENTRIES: usize = 2 * MAX_IN_FLIGHT;
 
-/// Bytes of answers kept for replay per session. Only operations that change something are kept, and
-/// their answers are small.
-pub const REPLY_CACHE_BYTES: usize = 1 << 20;
+/// Bytes of one answer kept for replay. Only answers to operations that change something are kept, and
+/// they carry at most one set of attributes; the whole cache is so under 512 KiB a session.
+pub const MAX_CACHED_REPLY: usize = 1 << 10;
 
 /// Ranges one holder remembers as read while it is being recalled; beyond it the whole file is
 /// invalidated.
