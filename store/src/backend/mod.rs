@@ -23,3 +23,6 @@ pub use error::BackendError;
 pub use lock::DirLock;
 
 pub(crate) use dir::{free_bytes, sync_dir};
+
+#[cfg(test)]
+mod tests;

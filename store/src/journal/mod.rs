@@ -113,3 +113,6 @@ fn io_error(op: &'static str, path: &Path, source: std::io::Error) -> JournalErr
         source: Arc::new(source),
     }
 }
+
+#[cfg(test)]
+mod tests;

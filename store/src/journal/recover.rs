@@ -227,6 +227,7 @@ fn highest(file: &[u8]) -> u64 {
 }
 
 fn remove_dropped(dir: &Path, dropped: &[PathBuf]) -> Result<(), JournalError> {
+    pass(Point::JournalMidRecover).map_err(|error| io_error("recover", dir, error))?;
     for path in dropped {
         pass(Point::JournalMidRecover).map_err(|error| io_error("recover", path, error))?;
         std::fs::remove_file(path).map_err(|error| io_error("remove", path, error))?;

@@ -159,52 +159,59 @@ impl Journal {
 
     async fn prepare_spare(self: &Arc<Self>) -> Result<(), JournalError> {
         let _one = self.space.preparing.lock().await;
-        let number = {
-            let mut state = self.space.state.lock();
-            if state.spare.is_some() {
-                return Ok(());
+        loop {
+            self.check()?;
+            let number = {
+                let mut state = self.space.state.lock();
+                if state.spare.is_some() {
+                    return Ok(());
+                }
+                state.next_number += 1;
+                state.next_number - 1
+            };
+            let (dir, bytes) = (self.options.dir.clone(), self.options.file_bytes);
+            let made = tokio::task::spawn_blocking(move || create(&dir, number, bytes)).await;
+            let made = made.map_err(|error| {
+                io_error("prepare", &self.options.dir, std::io::Error::other(error))
+            })?;
+            if let Some(spare) = made? {
+                self.space.state.lock().spare = Some(spare);
+                break;
             }
-            state.next_number += 1;
-            state.next_number - 1
-        };
-        let (dir, bytes) = (self.options.dir.clone(), self.options.file_bytes);
-        let made = tokio::task::spawn_blocking(move || create(&dir, number, bytes)).await;
-        let spare = made.map_err(|error| {
-            io_error("prepare", &self.options.dir, std::io::Error::other(error))
-        })??;
-        self.space.state.lock().spare = Some(spare);
+        }
         self.space.changed.notify_waiters();
         Ok(())
     }
 }
 
-/// Makes a file of zeros, durably entered into `dir`.
-fn create(dir: &Path, number: u64, bytes: u64) -> Result<Spare, JournalError> {
+/// Makes a file of zeros, durably entered into `dir`. `None` when the name is taken: a journal that was abandoned
+/// in this process may still have been preparing when the directory was listed.
+fn create(dir: &Path, number: u64, bytes: u64) -> Result<Option<Spare>, JournalError> {
     let path = dir.join(format!("{number:016x}.journal"));
-    let made = (|| {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)?;
-        allocate(&file, bytes)?;
-        file.sync_all()?;
-        File::open(dir)?.sync_all()?;
-        Ok(file)
-    })();
-    match made {
-        Ok(file) => Ok(Spare {
-            file: Arc::new(file),
-            path,
-            number,
-        }),
-        Err(error) => {
-            // Half a file takes the room that somebody is about to free. Not there is fine.
-            let _ = std::fs::remove_file(&path);
-            Err(io_error("create", &path, error))
-        }
+    let file = match OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&path)
+    {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(None),
+        Err(error) => return Err(io_error("create", &path, error)),
+    };
+    let made = allocate(&file, bytes)
+        .and_then(|()| file.sync_all())
+        .and_then(|()| File::open(dir)?.sync_all());
+    if let Err(error) = made {
+        // Half a file takes the room that somebody is about to free.
+        let _ = std::fs::remove_file(&path);
+        return Err(io_error("allocate", &path, error));
     }
+    Ok(Some(Spare {
+        file: Arc::new(file),
+        path,
+        number,
+    }))
 }
 
 fn allocate(file: &File, bytes: u64) -> std::io::Result<()> {

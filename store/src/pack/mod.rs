@@ -32,3 +32,6 @@ mod store;
 pub use error::PackError;
 pub use extent::{Domain, Entry, ExtentIn, ExtentRef, FLAG_LZ4, MAX_EXTENT_BYTES, PackId};
 pub use store::{PACK_BYTES, PackInfo, PackOptions, PackStore};
+
+#[cfg(test)]
+mod tests;

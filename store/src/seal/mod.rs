@@ -34,3 +34,6 @@ pub use cipher::{Cipher, TAG_BYTES};
 pub use error::SealError;
 pub use master::{MasterKey, WrappedKey};
 pub use tenant::{Hash, HashKey, TenantKey, VolumeKeys};
+
+#[cfg(test)]
+mod tests;

@@ -7,8 +7,10 @@ use mooring_policy::rng::{Random, SeededRandom, SystemRandom};
 use mooring_policy::time::{Clock, SystemClock};
 use mooring_store::backend::VolumeDir;
 use mooring_store::meta::{BlockCache, MetaError, SlateMeta, SlateOptions};
+use mooring_store::pack::{PackOptions, PackStore};
 use mooring_store::seal::{TenantKey, VolumeKeys};
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 
 pub const JOURNAL_FILE: u64 = 1 << 20;
@@ -44,4 +46,33 @@ pub fn slate_options(dir: &Path) -> Result<SlateOptions, MetaError> {
 
 pub async fn open(dir: &Path) -> Result<Arc<SlateMeta>, MetaError> {
     SlateMeta::open(slate_options(dir)?).await
+}
+
+pub async fn open_packs(dir: &Path, epoch: u64) -> Arc<PackStore> {
+    let volume = VolumeDir::at(dir.join("volume"));
+    volume.prepare().unwrap();
+    let options = PackOptions {
+        dir: volume.packs(),
+        keys: keys(),
+        epoch,
+        random: random(),
+        cache_bytes: 1 << 20,
+        pack_bytes: 512 << 10,
+    };
+    PackStore::open(options).await.unwrap()
+}
+
+/// Runs an ignored test of this binary in a process of its own, through `wrap` if given.
+pub fn child(test: &str, wrap: Option<&str>) -> Command {
+    let exe = std::env::current_exe().unwrap();
+    let mut command = match wrap {
+        None => Command::new(exe),
+        Some(script) => {
+            let mut command = Command::new("unshare");
+            command.args(["-rm", "sh", "-c", script, "sh"]).arg(exe);
+            command
+        }
+    };
+    command.args(["--ignored", "--exact", test, "--nocapture", "--test-threads=1"]);
+    command
 }
