@@ -12,6 +12,7 @@ pub mod failpoints;
 pub mod journal;
 pub mod keys;
 pub mod meta;
+pub mod objects;
 pub mod pack;
 pub mod realm;
 pub mod seal;

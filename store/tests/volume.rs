@@ -48,3 +48,29 @@ async fn what_was_written_is_there_after_reopening() {
     assert!(volume.readdir(&cx, Ino::ROOT, b"", 10, true).await.unwrap().0.is_empty());
     volume.close().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_and_files_are_one_tree() {
+    use mooring_store::api::{Condition, ListQuery, ObjectMeta, Objects};
+    let dir = directory();
+    let cx = owner();
+    let volume = open(dir.path()).await;
+    for (key, size) in
+        [("a/b/c", 10_usize), ("a//b", 5), ("a/b", 70_000), ("z", 3_000_000), ("d/", 0), (".", 1)]
+    {
+        let staged = volume.stage(&cx).await.unwrap();
+        volume.stage_write(&cx, staged, Bytes::from(vec![7; size])).await.unwrap();
+        let put = volume
+            .put(&cx, staged, key.as_bytes(), "etag".into(), ObjectMeta::default(), &Condition::default())
+            .await;
+        assert_eq!(put.unwrap().object.size, size as u64);
+        assert_eq!(volume.head(&cx, key.as_bytes()).await.unwrap().size, size as u64);
+    }
+    let page = volume.list(&cx, &ListQuery { limit: 100, ..ListQuery::default() }).await.unwrap();
+    let keys: Vec<_> = page.objects.iter().map(|object| object.key.clone()).collect();
+    assert_eq!(keys, [".", "a//b", "a/b", "a/b/c", "d/", "z"]);
+    for key in keys {
+        assert!(volume.delete(&cx, &key, &Condition::default()).await.unwrap().is_some());
+    }
+    assert!(volume.readdir(&cx, Ino::ROOT, b"", 10, true).await.unwrap().0.is_empty());
+}

@@ -1,6 +1,7 @@
 //! One operation's change: rows, what the caches shall show, references to extents, and the locks it is made under.
 
 use super::lock::Held;
+use super::map::Piece;
 use super::rows::Rows;
 use crate::keys::counter::Counter;
 use crate::keys::dentry::Dentry;
@@ -64,11 +65,9 @@ impl<'a> Tx<'a> {
         self.change
     }
 
-    /// Bytes of rows so far.
-    pub(crate) fn bytes(&self) -> usize {
-        // A reference becomes a row of about this size in the committer.
-        const REFERENCE: usize = 80;
-        self.change.batch.bytes() + self.change.refs.len() * REFERENCE
+    /// Keeps more locks until the change is in.
+    pub(crate) fn hold(&mut self, held: &Arc<Held>) {
+        self.change.held.push(held.clone());
     }
 
     /// Sets a row of a namespace family.
@@ -152,11 +151,19 @@ impl<'a> Tx<'a> {
     }
 
     /// Where the bytes of an extent were stored by this operation, or which bytes it counts on finding stored.
-    pub(crate) fn stored(&mut self, id: ExtentId, stored: &Stored) {
+    fn stored(&mut self, id: ExtentId, stored: &Stored) {
         let entry = self.change.refs.entry(id).or_default();
         match stored {
             Stored::At(place) => entry.place = Some(*place),
             Stored::Before(bytes) => entry.bytes = Some(bytes.clone()),
+        }
+    }
+
+    /// A new row of a map, with what is known of its bytes.
+    pub(crate) fn put_piece(&mut self, map: u64, piece: &Piece) {
+        self.put_row(map, piece.end(), &piece.row);
+        if let (Source::Extent { id, .. }, Some(stored)) = (&piece.row.source, &piece.stored) {
+            self.stored(*id, stored);
         }
     }
 

@@ -24,6 +24,11 @@ impl Dirs {
         self.0.get_mut(&ino).map(|(_, now)| now)
     }
 
+    /// Lets a directory go that is itself removed; as it was and as it would be.
+    pub(crate) fn forget(&mut self, ino: Ino) -> Option<(Arc<Inode>, Inode)> {
+        self.0.remove(&ino)
+    }
+
     /// Enters a name.
     pub(crate) fn enter(&mut self, tx: &mut Tx<'_>, parent: Ino, name: &Name, entry: Dentry) {
         if let Some(directory) = self.now(parent) {

@@ -68,7 +68,10 @@ impl Volume {
         let mut from = Vec::new();
         loop {
             let page = self.rows().page(orphan::prefix, &from, PAGE).await?;
-            let Some((last, _)) = page.last() else { return Ok(freed) };
+            let Some((last, _)) = page.last() else {
+                self.forget_completed().await?;
+                return Ok(freed);
+            };
             from = after(last);
             for (rest, _) in page {
                 let key = [&orphan::prefix(self.rows().head())[..], &rest[..]].concat();

@@ -179,10 +179,7 @@ impl Volume {
             grown -= signed((row_end.min(end) - row_start.max(start)) / BLOCK);
         }
         for piece in pieces {
-            tx.put_row(map, piece.end(), &piece.row);
-            if let (Source::Extent { id, .. }, Some(stored)) = (&piece.row.source, &piece.stored) {
-                tx.stored(*id, stored);
-            }
+            tx.put_piece(map, piece);
             grown += signed(piece.row.blocks);
         }
         Ok(grown)

@@ -29,14 +29,14 @@ use std::sync::atomic::Ordering;
 use tokio::sync::{mpsc, oneshot};
 
 mod access;
-mod attr;
+pub(crate) mod attr;
 mod cache;
 mod change;
 mod check;
 mod commit;
 mod copy;
 mod create;
-pub(crate) mod dirs;
+mod dirs;
 mod free;
 mod ids;
 mod local;
@@ -59,11 +59,14 @@ pub use check::{Finding, Report};
 pub use local::LocalOptions;
 
 pub(crate) use change::{Change, Tx};
-pub(crate) use lock::{Gate, Held};
+pub(crate) use dirs::Dirs;
+pub(crate) use lock::{Gate, Held, Locks};
+pub(crate) use map::Piece;
+pub(crate) use remove::Bereft;
+pub(crate) use write::WriteAs;
 
 use cache::Caches;
 use commit::{Ledger, Outcome, Work};
-use lock::Locks;
 use rows::Rows;
 use shared::{Shared, Usage};
 
@@ -94,6 +97,8 @@ pub struct Config {
     pub quota_bytes: Option<u64>,
     /// Inodes the volume may have.
     pub max_inodes: u64,
+    /// Bytes every part of a multipart upload but the last must have.
+    pub min_part_bytes: u64,
     /// The directory whose filesystem tells how much room there is, when there is no quota.
     pub directory: Option<std::path::PathBuf>,
 }
@@ -106,6 +111,7 @@ impl Default for Config {
             stream_bytes: 1 << 20,
             quota_bytes: None,
             max_inodes: 1 << 40,
+            min_part_bytes: 5 << 20,
             directory: None,
         }
     }
@@ -119,9 +125,13 @@ pub struct Volume {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Arc<dyn Random>,
     locks: Locks,
+    /// Multipart uploads, by their ids; taken before any inode's.
+    pub(crate) upload_locks: Locks,
     ids: ids::Ids,
     members: access::Members,
     pub(crate) pins: free::Pins,
+    pub(crate) stagings: crate::objects::Stagings,
+    pub(crate) invisible: std::sync::atomic::AtomicU64,
     queue: parking_lot::RwLock<Option<mpsc::Sender<Work>>>,
     committer: tokio::sync::Mutex<Option<tokio::task::JoinHandle<()>>>,
 }
@@ -165,9 +175,12 @@ impl Volume {
             clock,
             random,
             locks: Locks::new(),
+            upload_locks: Locks::new(),
             ids: ids::Ids::new(next),
             members: access::Members::new(),
             pins: free::Pins::default(),
+            stagings: crate::objects::Stagings::default(),
+            invisible: 0.into(),
             queue: parking_lot::RwLock::new(Some(sender)),
             committer: tokio::sync::Mutex::new(Some(committer)),
         }))

@@ -81,6 +81,7 @@ impl Volume {
                 (_, target) => self.replace(&mut tx, cx, dirs, moved, to, target).await?,
             };
             self.commit(tx.done()).await?;
+            drop(held);
             if let Some(ino) = bereft.and_then(|bereft| bereft.to_free) {
                 self.free_orphan(ino).await?;
             }

@@ -14,6 +14,8 @@ use std::sync::Arc;
 
 /// Map rows dropped by one commit.
 const STEP: usize = 4096;
+/// Bytes of a file with many rows that are cleared by one commit.
+const CLEAR: u64 = 64 << 20;
 
 impl Volume {
     pub(super) async fn do_setattr(&self, cx: &Caller, ino: Ino, set: &SetAttr) -> Result<Attr> {
@@ -118,6 +120,10 @@ impl Volume {
         if old.has(inode::TRIM) {
             old = self.finish_trim(&held, ino, old).await?;
         }
+        let mut offset = offset;
+        if !matches!(how, Allocate::Reserve { .. }) {
+            (old, offset) = self.clear_ahead(cx, &held, (ino, old), (offset, end)).await?;
+        }
         let mut tx = self.tx(&held);
         let mut new = Inode::clone(&old);
         let grow = match how {
@@ -141,6 +147,27 @@ impl Volume {
         let new = tx.set_inode(ino, &old, new);
         self.commit(tx.done()).await?;
         Ok(new.attr(ino))
+    }
+
+    /// Clears a range too large for one commit, in steps from the front.
+    async fn clear_ahead(
+        &self,
+        cx: &Caller,
+        held: &Arc<Held>,
+        (ino, mut old): (Ino, Arc<Inode>),
+        (mut offset, end): (u64, u64),
+    ) -> Result<(Arc<Inode>, u64)> {
+        while old.blocks > STEP as u64 && end.min(old.size).saturating_sub(offset) > CLEAR {
+            let step = block_start(offset + CLEAR);
+            let mut tx = self.tx(held);
+            let mut new = Inode::clone(&old);
+            self.clear(&mut tx, cx, ino, &mut new, (offset, step)).await?;
+            new.modify(cx.now, None);
+            old = tx.set_inode(ino, &old, new);
+            self.commit(tx.done()).await?;
+            offset = step;
+        }
+        Ok((old, offset))
     }
 
     /// Makes `[offset, end)` read as zeros: whole blocks become holes, blocks at the edges keep their other bytes.
