@@ -2,7 +2,8 @@
 #![forbid(unsafe_code)]
 
 pub mod cli;
-pub mod serve;
-pub mod settings;
+pub mod core;
 pub mod log;
 pub mod metrics;
+pub mod serve;
+pub mod settings;

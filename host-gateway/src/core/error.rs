@@ -1,0 +1,47 @@
+//! Why the core of the gateway cannot do something. Operations of guests have their own table
+//! ([`Status`](mooring_protocol::status::Status)); these are for the operator.
+
+use std::path::PathBuf;
+
+use mooring_policy::ids::VolumeId;
+use mooring_store::error::StoreError;
+use mooring_store::realm::RealmError;
+use thiserror::Error;
+
+/// Why the core cannot do something.
+#[derive(Debug, Error)]
+pub enum CoreError {
+    /// The registry failed or refuses.
+    #[error(transparent)]
+    Realm(#[from] RealmError),
+    /// A volume failed.
+    #[error("volume {volume}")]
+    Volume {
+        /// Which.
+        volume: VolumeId,
+        /// Why.
+        #[source]
+        source: StoreError,
+    },
+    /// No bucket has this volume.
+    #[error("no bucket has volume {0}")]
+    NoSuchVolume(VolumeId),
+    /// Session records cannot be kept.
+    #[error("cannot keep session records in {path}: check that the directory is writable")]
+    Records {
+        /// Where.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A volume's directory cannot be removed.
+    #[error("cannot remove the directory of volume {volume}")]
+    Remove {
+        /// Which.
+        volume: VolumeId,
+        /// Why.
+        #[source]
+        source: mooring_store::backend::BackendError,
+    },
+}

@@ -1,0 +1,84 @@
+//! Open files of a session. The number is the guest's FUSE file handle.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use mooring_protocol::caps;
+use mooring_protocol::status::Status;
+use mooring_protocol::types::{Handle, Ino, OpenMode};
+
+use super::OpenDoor;
+
+/// One open file; it pins its inode in the store.
+#[derive(Clone)]
+pub struct OpenFile {
+    /// The door it was opened through.
+    pub door: Arc<OpenDoor>,
+    /// The file.
+    pub ino: Ino,
+    /// How.
+    pub mode: OpenMode,
+}
+
+/// All open files of a session.
+#[derive(Default)]
+pub struct Handles {
+    files: HashMap<Handle, OpenFile>,
+    last: u64,
+}
+
+impl Handles {
+    /// Takes a file in. When there are too many it comes back, to be unpinned.
+    pub fn insert(&mut self, file: OpenFile) -> Result<Handle, OpenFile> {
+        if self.files.len() >= caps::MAX_HANDLES {
+            return Err(file);
+        }
+        let handle = loop {
+            self.last = self.last.wrapping_add(1).max(1);
+            let handle = Handle(self.last);
+            if !self.files.contains_key(&handle) {
+                break handle;
+            }
+        };
+        self.files.insert(handle, file);
+        Ok(handle)
+    }
+
+    /// Puts a file back under the number it had before a restart. It comes back when that cannot be.
+    pub fn restore(&mut self, handle: Handle, file: OpenFile) -> Result<(), OpenFile> {
+        if handle.0 == 0 || self.files.len() >= caps::MAX_HANDLES || self.files.contains_key(&handle) {
+            return Err(file);
+        }
+        self.files.insert(handle, file);
+        Ok(())
+    }
+
+    /// The file, if this handle is one of this inode behind this door.
+    pub fn get(&self, door: &Arc<OpenDoor>, handle: Handle, ino: Ino) -> Result<OpenMode, Status> {
+        match self.files.get(&handle) {
+            Some(file) if file.ino == ino && Arc::ptr_eq(&file.door, door) => Ok(file.mode),
+            _ => Err(Status::BadHandle),
+        }
+    }
+
+    /// Takes a file out.
+    pub fn remove(&mut self, door: &Arc<OpenDoor>, handle: Handle) -> Result<OpenFile, Status> {
+        self.files.get(&handle).filter(|f| Arc::ptr_eq(&f.door, door)).ok_or(Status::BadHandle)?;
+        self.files.remove(&handle).ok_or(Status::BadHandle)
+    }
+
+    /// Takes out everything opened through this door.
+    pub fn remove_door(&mut self, door: &Arc<OpenDoor>) -> Vec<OpenFile> {
+        self.files.extract_if(|_, f| Arc::ptr_eq(&f.door, door)).map(|(_, f)| f).collect()
+    }
+
+    /// Takes out everything.
+    pub fn drain(&mut self) -> Vec<OpenFile> {
+        self.files.drain().map(|(_, f)| f).collect()
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.files.len()
+    }
+}

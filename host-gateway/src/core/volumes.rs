@@ -1,0 +1,202 @@
+//! Open volumes: one instance each, opened when first asked for, closed when idle.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mooring_policy::ids::{TenantId, VolumeId};
+use mooring_store::backend::VolumeDir;
+use mooring_store::error::StoreError;
+use mooring_store::realm::{Realm, RealmOptions};
+use mooring_store::volume::{Config, LocalOptions, Volume};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::coherent::Coherent;
+use super::coherent::grace::Grace;
+use super::error::CoreError;
+
+/// A volume nobody has used for this long is closed.
+const IDLE: Duration = Duration::from_secs(300);
+
+/// How long a volume may take to close.
+const CLOSE_LIMIT: Duration = Duration::from_secs(30);
+
+/// How volumes are opened.
+#[derive(Clone)]
+pub struct VolumeOptions {
+    /// Bounds and sizes of each.
+    pub config: Config,
+    /// Bytes of decoded extents kept in memory by each.
+    pub extent_cache_bytes: u64,
+}
+
+struct Open {
+    coherent: Arc<Coherent>,
+    volume: Arc<Volume>,
+    stop: CancellationToken,
+    watch: tokio::task::JoinHandle<()>,
+    used: Instant,
+}
+
+/// A place for a volume; its lock is held while it is opened or closed, so that there are never two.
+type Slot = Arc<tokio::sync::Mutex<Option<Open>>>;
+
+/// All volumes.
+pub struct Volumes {
+    slots: Mutex<HashMap<VolumeId, Slot>>,
+    realm: Arc<Realm>,
+    store: RealmOptions,
+    options: VolumeOptions,
+    tasks: TaskTracker,
+}
+
+impl Volumes {
+    pub(super) fn new(
+        realm: Arc<Realm>,
+        store: RealmOptions,
+        options: VolumeOptions,
+        tasks: TaskTracker,
+    ) -> Volumes {
+        Volumes { slots: Mutex::new(HashMap::new()), realm, store, options, tasks }
+    }
+
+    /// Where a volume lies.
+    pub fn dir(&self, owner: &TenantId, id: VolumeId) -> VolumeDir {
+        self.store.data.volume(owner, id)
+    }
+
+    fn slot(&self, id: VolumeId) -> Slot {
+        self.slots.lock().entry(id).or_default().clone()
+    }
+
+    /// The volume, opened when it is not.
+    pub async fn get(
+        &self,
+        owner: &TenantId,
+        id: VolumeId,
+        grace: &Arc<Grace>,
+    ) -> Result<Arc<Coherent>, CoreError> {
+        let slot = self.slot(id);
+        let mut slot = slot.lock().await;
+        if let Some(open) = &mut *slot {
+            open.used = Instant::now();
+            return Ok(open.coherent.clone());
+        }
+        let open = self.open(owner, id, grace).await?;
+        let coherent = open.coherent.clone();
+        *slot = Some(open);
+        Ok(coherent)
+    }
+
+    async fn open(&self, owner: &TenantId, id: VolumeId, grace: &Arc<Grace>) -> Result<Open, CoreError> {
+        let keys = self.realm.tenant_key(owner).await?.volume(id);
+        let options = LocalOptions {
+            dir: self.dir(owner, id),
+            keys,
+            cache: self.store.cache.clone(),
+            extent_cache_bytes: self.options.extent_cache_bytes,
+            random: self.store.random.clone(),
+            clock: self.store.clock.clone(),
+            config: self.options.config.clone(),
+        };
+        let volume =
+            Volume::open_local(options).await.map_err(|source| CoreError::Volume { volume: id, source })?;
+        let recovering = grace.is_pending(id);
+        let coherent = Coherent::new(id, volume.clone(), self.store.clock.clone(), recovering);
+        let stop = CancellationToken::new();
+        let watch = tokio::spawn(coherent.clone().watch(stop.clone()));
+        let (grace, recovered, stopped) = (grace.clone(), coherent.clone(), stop.clone());
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = stopped.cancelled() => {}
+                () = grace.over(id) => recover(&recovered).await,
+            }
+        });
+        tracing::info!(volume = %id, tenant = %owner, recovering, "volume opened");
+        Ok(Open { coherent, volume, stop, watch, used: Instant::now() })
+    }
+
+    /// The volumes that are open.
+    pub async fn list(&self) -> Vec<Arc<Coherent>> {
+        let slots: Vec<Slot> = self.slots.lock().values().cloned().collect();
+        let mut open = Vec::new();
+        for slot in slots {
+            open.extend(slot.lock().await.as_ref().map(|o| o.coherent.clone()));
+        }
+        open
+    }
+
+    /// Closes what nobody has used for a while.
+    pub async fn close_idle(&self) {
+        let slots: Vec<Slot> = self.slots.lock().values().cloned().collect();
+        for slot in slots {
+            let mut slot = slot.lock().await;
+            let idle = |open: &Open| {
+                // Who works with it holds it: besides this slot only its watch does.
+                open.used.elapsed() > IDLE
+                    && open.coherent.holders() == 0
+                    && Arc::strong_count(&open.coherent) <= 2
+            };
+            if slot.as_ref().is_some_and(idle)
+                && let Some(open) = slot.take()
+            {
+                close(open).await;
+            }
+        }
+    }
+
+    /// Closes one volume, whoever has it open, and keeps it closed until `then` is done.
+    pub async fn close_for<T>(&self, id: VolumeId, then: impl AsyncFnOnce() -> T) -> T {
+        let slot = self.slot(id);
+        let mut slot = slot.lock().await;
+        if let Some(open) = slot.take() {
+            close(open).await;
+        }
+        then().await
+    }
+
+    /// Closes everything, all at once.
+    pub async fn close_all(&self) {
+        let slots: Vec<Slot> = self.slots.lock().values().cloned().collect();
+        let closing = slots.into_iter().map(|slot| async move {
+            if let Some(open) = slot.lock().await.take() {
+                close(open).await;
+            }
+        });
+        futures::future::join_all(closing).await;
+    }
+}
+
+/// The grace period is over: what earlier sessions left unlinked and did not reclaim goes.
+async fn recover(coherent: &Coherent) {
+    coherent.end_grace();
+    match coherent.store().purge_orphans().await {
+        Ok(0) => {}
+        Ok(freed) => {
+            tracing::info!(volume = %coherent.id(), freed, "files that were unlinked and left open are gone")
+        }
+        Err(StoreError::Closed) => {}
+        Err(error) => tracing::error!(volume = %coherent.id(), %error, "unlinked files could not be freed"),
+    }
+}
+
+async fn close(open: Open) {
+    let id = open.coherent.id();
+    open.stop.cancel();
+    if let Err(error) = open.watch.await {
+        tracing::error!(volume = %id, %error, "the watch of a volume failed");
+    }
+    drop(open.coherent);
+    match tokio::time::timeout(CLOSE_LIMIT, open.volume.close()).await {
+        Ok(Ok(())) => tracing::info!(volume = %id, "volume closed"),
+        Ok(Err(error)) => {
+            tracing::error!(volume = %id, %error, "a volume did not close well; its journal has everything")
+        }
+        Err(_) => {
+            tracing::error!(volume = %id, limit = ?CLOSE_LIMIT, "a volume takes too long to close; its journal has everything")
+        }
+    }
+}
