@@ -1,4 +1,4 @@
-//! A really full disk: a small tmpfs in a mount namespace of the child's own.
+//! A really full and a really read-only disk: a small tmpfs in a mount namespace of the child's own.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod common;
@@ -107,5 +107,22 @@ fn a_full_disk_refuses_keeps_and_recovers() {
     let dir = tempfile::tempdir().unwrap();
     let script = "mount -t tmpfs -o size=48m,mode=0700 tmpfs \"$MOORING_TEST_DIR\" && exec \"$@\"";
     let status = common::child("child_fills_its_disk", Some(script)).env(DIR, dir.path()).status().unwrap();
+    assert!(status.success(), "needs unshare(1) and the right to make a mount namespace: {status}");
+}
+
+#[test]
+#[ignore = "the child process of the test below"]
+fn child_meets_a_read_only_disk() {
+    let dir = PathBuf::from(std::env::var(DIR).unwrap());
+    let error = mooring_store::backend::DataDir::open(&dir).unwrap_err();
+    assert!(matches!(error, mooring_store::backend::BackendError::ReadOnly { .. }), "{error}");
+    assert_eq!(error.to_string(), format!("{} is not writable", dir.display()));
+}
+
+#[test]
+fn a_read_only_disk_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = "mount -t tmpfs -o ro,size=1m,mode=0700 tmpfs \"$MOORING_TEST_DIR\" && exec \"$@\"";
+    let status = common::child("child_meets_a_read_only_disk", Some(script)).env(DIR, dir.path()).status().unwrap();
     assert!(status.success(), "needs unshare(1) and the right to make a mount namespace: {status}");
 }

@@ -46,6 +46,7 @@ async fn what_was_written_is_there_after_reopening() {
     volume.unlink(&cx, found.ino, &name("file")).await.unwrap();
     volume.rmdir(&cx, Ino::ROOT, &name("dir")).await.unwrap();
     assert!(volume.readdir(&cx, Ino::ROOT, b"", 10, true).await.unwrap().0.is_empty());
+    assert_eq!(volume.check().await.unwrap().findings, []);
     volume.close().await.unwrap();
 }
 
@@ -69,8 +70,10 @@ async fn objects_and_files_are_one_tree() {
     let page = volume.list(&cx, &ListQuery { limit: 100, ..ListQuery::default() }).await.unwrap();
     let keys: Vec<_> = page.objects.iter().map(|object| object.key.clone()).collect();
     assert_eq!(keys, [".", "a//b", "a/b", "a/b/c", "d/", "z"]);
+    assert_eq!(volume.check().await.unwrap().findings, []);
     for key in keys {
         assert!(volume.delete(&cx, &key, &Condition::default()).await.unwrap().is_some());
     }
     assert!(volume.readdir(&cx, Ino::ROOT, b"", 10, true).await.unwrap().0.is_empty());
+    assert_eq!(volume.check().await.unwrap().findings, []);
 }

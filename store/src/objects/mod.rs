@@ -32,6 +32,7 @@ mod uploads;
 mod walk;
 
 pub(crate) use stage::Stagings;
+pub(crate) use uploads::id_bytes;
 
 #[async_trait]
 impl Objects for Volume {

@@ -1,5 +1,0 @@
-//! stub
-/// A finding.
-pub struct Finding;
-/// A report.
-pub struct Report;
