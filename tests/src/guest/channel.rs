@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -11,7 +11,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
 
 use super::command::{Progress, Running};
 
@@ -26,7 +25,8 @@ struct Shared {
     commands: Mutex<HashMap<u32, Arc<Progress>>>,
     next: AtomicU32,
     up: AtomicBool,
-    tasks: Mutex<Vec<AbortHandle>>,
+    /// Why nothing can run any more, once that is so.
+    closed: OnceLock<String>,
 }
 
 /// A multiplexed port.
@@ -45,11 +45,11 @@ impl Channel {
             commands: Mutex::default(),
             next: AtomicU32::new(1),
             up: AtomicBool::new(false),
-            tasks: Mutex::default(),
+            closed: OnceLock::new(),
         });
-        let read = tokio::spawn(read(reader, Arc::clone(&shared)));
-        let write = tokio::spawn(write(writer, frames));
-        shared.lock_tasks().extend([read.abort_handle(), write.abort_handle()]);
+        // Both end by themselves: the reader with the port, the writer with the last channel.
+        tokio::spawn(read(reader, Arc::clone(&shared)));
+        tokio::spawn(write(writer, frames));
         Channel { shared, to_port }
     }
 
@@ -63,6 +63,10 @@ impl Channel {
         let id = self.shared.next.fetch_add(1, Ordering::Relaxed);
         let progress = Arc::new(Progress::default());
         self.shared.lock().insert(id, Arc::clone(&progress));
+        // After inserting: a port that closes from now on fails what is in the table.
+        if let Some(why) = self.shared.closed.get() {
+            bail!("{shown}: {why}");
+        }
         let running = Running::new(id, shown.to_owned(), progress, self.clone());
         self.send(Frame::new(id, Kind::Start, start.encode())).await?;
         running.started(START_LIMIT).await?;
@@ -91,10 +95,6 @@ impl Channel {
 impl Shared {
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u32, Arc<Progress>>> {
         self.commands.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn lock_tasks(&self) -> std::sync::MutexGuard<'_, Vec<AbortHandle>> {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends every command that is still waited for.
@@ -136,7 +136,8 @@ async fn read(mut reader: OwnedReadHalf, shared: Arc<Shared>) {
         }
     };
     shared.up.store(false, Ordering::Release);
-    shared.fail_all(&format!("the guest's command port closed: {end}"));
+    let why = format!("the guest's command port closed: {end}");
+    shared.fail_all(shared.closed.get_or_init(|| why));
 }
 
 async fn read_frame(reader: &mut OwnedReadHalf) -> std::io::Result<Frame> {

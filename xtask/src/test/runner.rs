@@ -75,6 +75,8 @@ impl Selection<'_> {
     /// Reads results while they come, so that the terminal shows progress and a long run is not held in memory.
     fn collect(&self, mut command: Command, human: bool) -> Result<Outcome> {
         seed(&mut command, self.seed);
+        // Errors that tests return say what happened; the way through the runtime to them says nothing more.
+        command.env("RUST_LIB_BACKTRACE", "0");
         let words = shell::shown(&command);
         eprintln!("$ {words}");
         let mut child =
