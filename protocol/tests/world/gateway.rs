@@ -269,12 +269,8 @@ impl World {
         let table = &mut self.gateway.table;
         table.drop_session(sid(a), NOW, &mut fx);
         self.gateway.work.retain(|_, w| !(w.who.is_some_and(|(s, _)| s == a) && w.go.is_none()));
-        // Its changes that had returned but not arrived are refused at its next fsync: they do not count.
-        let running = self.gateway.work.values().filter_map(|w| match w.request {
-            Request::Flush(value) if w.go.is_some() => Some(value),
-            _ => None,
-        });
-        let kept = running.max().unwrap_or(0).max(self.gateway.store);
+        // Its changes that had returned but are not stored are refused at its next fsync: they do not count.
+        let kept = self.gateway.store;
         self.completed = self.completed.min(kept);
         for (_, floor) in &mut self.door {
             *floor = (*floor).min(kept);
