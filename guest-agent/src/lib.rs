@@ -2,6 +2,7 @@
 //!
 //! [`fuse`] holds the kernel, [`remote`] the gateway, and [`fs`] stands between them.
 
+pub mod agent;
 pub mod fs;
 pub mod fuse;
 pub mod remote;

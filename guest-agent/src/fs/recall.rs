@@ -2,6 +2,7 @@
 //!
 //! The order is kept by the protocol's [`Holder`](mooring_protocol::holder); this file carries out its steps.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use mooring_protocol::holder::{OnRecall, Range as Span, Step};
@@ -130,7 +131,9 @@ impl Door {
 
     /// The session or the right behind this door is gone: everything cached goes, what was not handed over is
     /// refused, and what is open fails from now on.
-    pub(crate) async fn drop_all(self: &Arc<Self>, why: Status) {
+    ///
+    /// The cut itself is made before this returns; the future is the emptying of the caches.
+    pub(crate) fn drop_all(self: &Arc<Self>, why: Status) -> impl Future<Output = ()> + Send + use<> {
         if why == Status::Revoked {
             self.closed.store(true, std::sync::atomic::Ordering::Release);
         }
@@ -158,8 +161,10 @@ impl Door {
                 work.push(self.runtime.spawn(async move { door.give_up(&node).await }));
             }
         }
-        for task in work {
-            let _ = task.await;
+        async move {
+            for task in work {
+                let _ = task.await;
+            }
         }
     }
 
