@@ -55,10 +55,10 @@ impl PackStore {
                 return Err(corrupt(extent, "the row's lengths are impossible"));
             }
             let volume = self.options.keys.volume().get();
-            if extent.stored_len <= INLINE_BYTES {
-                if let Some(sealed) = read_cached(&handle, extent)? {
-                    return open(&handle, volume, extent, sealed);
-                }
+            if extent.stored_len <= INLINE_BYTES
+                && let Some(sealed) = read_cached(&handle, extent)?
+            {
+                return open(&handle, volume, extent, sealed);
             }
             let extent = *extent;
             let read = move || open(&handle, volume, &extent, read_now(&handle, &extent)?);
