@@ -345,11 +345,12 @@ impl LeaseTable {
             let mode = inode.mode_of(who);
             let covered = mode == LeaseMode::Write;
             change.covered |= covered;
-            // What a holder has issued runs before the holder is recalled: ahead of those who wait for that.
+            // What a holder has issued runs before the holder is recalled: ahead of all who may wait for that.
             let at = match mode {
-                LeaseMode::None => inode.queue.len(),
-                _ => inode.queue.iter().position(is_acquire).unwrap_or(inode.queue.len()),
+                LeaseMode::None => None,
+                _ => inode.queue.iter().position(|item| waits(item, who)),
             };
+            let at = at.unwrap_or(inode.queue.len());
             inode.queue.insert(at, Item::Change { ticket, who, covered, clear: false });
         }
         if inos.is_empty() {
@@ -513,8 +514,12 @@ impl LeaseTable {
     }
 }
 
-fn is_acquire(item: &Item) -> bool {
-    matches!(item, Item::Acquire { .. })
+/// Whether an item waits, and is not a change of `who` itself.
+fn waits(item: &Item, who: Option<SessionId>) -> bool {
+    match item {
+        Item::Acquire { .. } => true,
+        Item::Change { who: other, clear, .. } => !clear && *other != who,
+    }
 }
 
 fn ticket_of(item: &Item) -> Ticket {
