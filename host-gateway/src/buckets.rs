@@ -3,20 +3,23 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use mooring_policy::ids::{BucketName, TenantId};
+use mooring_policy::ids::{BucketName, GrantId, TenantId};
+use mooring_policy::index::Status as Standing;
 use mooring_policy::principal::Principal;
+use mooring_policy::time::Timestamp;
 use mooring_protocol::status::Status;
 use mooring_protocol::types::Time;
 use mooring_s3::{BucketEntry, Buckets, Identity};
 use mooring_store::api::{Caller, ListQuery, Objects};
 use mooring_store::error::StoreError;
-use mooring_store::realm::{BucketRecord, RealmError};
+use mooring_store::realm::{Bucket, Durability, RealmError};
 
 use crate::core::Core;
+use crate::core::CoreError;
 use crate::core::coherent::OneShot;
 use crate::core::gate::Gate;
 use crate::core::identity::Who;
-use crate::shares;
+use crate::core::registry::door_of;
 
 /// S3's question which bucket is meant, answered from the registry.
 pub struct RealmBuckets {
@@ -45,42 +48,42 @@ fn parse(name: &str) -> Result<BucketName, StoreError> {
 
 #[async_trait]
 impl Buckets for RealmBuckets {
-    async fn list(&self, who: &Identity) -> Result<Vec<BucketEntry>, StoreError> {
-        let me = tenant(&who.principal)?;
-        let time = |t: mooring_policy::time::Timestamp| Time::from_millis(t.as_millis());
-        let own = self.core.realm().buckets(Some(me)).into_iter();
+    async fn list(&self, identity: &Identity) -> Result<Vec<BucketEntry>, StoreError> {
+        let me = tenant(&identity.principal)?;
+        let registry = self.core.registry();
+        let time = |t: Timestamp| Time::from_millis(t.as_millis());
+        let own = registry.by_volume.values().filter(|b| b.owner == *me);
         let mut all: Vec<_> =
             own.map(|b| BucketEntry { name: b.name.to_string(), created: time(b.created) }).collect();
         let now = self.core.now();
-        let grants = self.core.grants();
-        let mine = self.core.realm().grants().into_iter().filter(|r| r.grant.grantee == *me);
-        let in_force =
-            mine.filter(|r| grants.status(r.grant.id, now) == Some(mooring_policy::index::Status::InForce));
-        all.extend(in_force.map(|r| BucketEntry {
-            name: format!("{}.{}", r.grant.owner, r.grant.name),
-            created: time(r.created),
+        let mine = registry.grants.iter().filter(|g| g.grantee == *me);
+        let in_force = mine.filter(|g| registry.grants.status(g.id, now) == Some(Standing::InForce));
+        all.extend(in_force.filter_map(|g| {
+            let name = registry.accepted.get(&g.id)?;
+            Some(BucketEntry { name: format!("{}.{name}", g.owner), created: time(g.not_before) })
         }));
         all.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(all)
     }
 
-    async fn open(&self, identity: &Identity, bucket: &str) -> Result<(Arc<dyn Objects>, Caller), StoreError> {
+    async fn open(
+        &self,
+        identity: &Identity,
+        bucket: &str,
+    ) -> Result<(Arc<dyn Objects>, Caller), StoreError> {
         let me = tenant(&identity.principal)?;
-        let door = match bucket.split_once('.') {
-            Some((owner, name)) => shares::held(&self.core, me, owner, name).ok_or(StoreError::NotFound)?.door(),
-            None => self.core.realm().bucket(me, &parse(bucket)?).map_err(|_| StoreError::NotFound)?.volume.get(),
-        };
-        let passage = self.core.open(&who(identity), door).await.map_err(unopened)?;
+        let door = self.door(me, bucket).ok_or(StoreError::NotFound)?;
+        let passage = Gate::open(&*self.core, &who(identity), door).await.map_err(unopened)?;
         let caller = passage.caller(self.core.now(), 0);
-        Ok((Arc::new(OneShot::new(passage.volume)), caller))
+        Ok((OneShot::new(passage.volume), caller))
     }
 
-    async fn create(&self, who: &Identity, bucket: &str) -> Result<(), StoreError> {
-        let me = tenant(&who.principal)?;
+    async fn create(&self, identity: &Identity, bucket: &str) -> Result<(), StoreError> {
+        let me = tenant(&identity.principal)?;
         let name = BucketName::try_from(bucket).map_err(|_| StoreError::Invalid("the bucket's name"))?;
         create(&self.core, me, &name).await.map(drop).map_err(|e| match e {
-            RealmError::BucketExists { .. } => StoreError::Exists,
-            RealmError::NoTenant(_) => StoreError::NotFound,
+            CoreError::Realm(RealmError::BucketExists(..)) => StoreError::Exists,
+            CoreError::Realm(RealmError::NoSuchTenant(_)) => StoreError::NotFound,
             other => StoreError::Store(Box::new(other)),
         })
     }
@@ -98,6 +101,22 @@ impl Buckets for RealmBuckets {
     }
 }
 
+impl RealmBuckets {
+    /// The door a bucket's name leads to, for this tenant.
+    fn door(&self, me: &TenantId, bucket: &str) -> Option<u64> {
+        let registry = self.core.registry();
+        let Some((owner, name)) = bucket.split_once('.') else {
+            let name = BucketName::try_from(bucket).ok()?;
+            return registry.volumes.get(&(me.clone(), name)).map(|v| v.get());
+        };
+        let named = |id: &GrantId| registry.accepted.get(id).is_some_and(|n| n.as_str() == name);
+        let now = self.core.now();
+        let mut mine =
+            registry.grants.iter().filter(|g| g.grantee == *me && g.owner.as_str() == owner && named(&g.id));
+        mine.find(|g| registry.grants.status(g.id, now) == Some(Standing::InForce)).map(|g| door_of(g.id))
+    }
+}
+
 fn unopened(status: Status) -> StoreError {
     match status {
         Status::AccessDenied => StoreError::AccessDenied("this share".to_owned()),
@@ -110,9 +129,10 @@ fn unopened(status: Status) -> StoreError {
 /// Makes a bucket and tells the tenant's sessions.
 ///
 /// # Errors
-/// [`RealmError`].
-pub async fn create(core: &Arc<Core>, owner: &TenantId, name: &BucketName) -> Result<BucketRecord, RealmError> {
-    let row = core.realm().bucket_create(owner, name).await?;
+/// [`CoreError`].
+pub async fn create(core: &Arc<Core>, owner: &TenantId, name: &BucketName) -> Result<Bucket, CoreError> {
+    let row = core.realm().bucket_create(owner, name, Durability::Store).await?;
+    core.reload().await?;
     core.doors_changed(owner).await;
     tracing::info!(%owner, bucket = %name, volume = %row.volume, "bucket created");
     Ok(row)
@@ -121,12 +141,12 @@ pub async fn create(core: &Arc<Core>, owner: &TenantId, name: &BucketName) -> Re
 /// Takes a bucket away from everybody and removes its volume.
 ///
 /// # Errors
-/// [`crate::core::CoreError`].
-pub async fn remove(core: &Arc<Core>, owner: &TenantId, name: &BucketName) -> Result<(), crate::core::CoreError> {
+/// [`CoreError`].
+pub async fn remove(core: &Arc<Core>, owner: &TenantId, name: &BucketName) -> Result<(), CoreError> {
     let row = core.realm().bucket_rm(owner, name).await?;
-    core.reload_grants();
-    core.remove_volume(&row).await?;
+    core.reload().await?;
     core.doors_changed(owner).await;
+    core.remove_volume(owner, row.volume).await?;
     tracing::info!(%owner, bucket = %name, volume = %row.volume, "bucket removed");
     Ok(())
 }

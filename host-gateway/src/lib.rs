@@ -1,9 +1,14 @@
 //! The host side of Mooring.
 #![forbid(unsafe_code)]
 
+pub mod api;
+pub mod buckets;
 pub mod cli;
 pub mod core;
+pub mod gateway;
 pub mod log;
 pub mod metrics;
 pub mod serve;
 pub mod settings;
+pub mod shares;
+pub mod tokens;

@@ -18,7 +18,8 @@ pub struct LogError {
 pub fn start(directives: &str, format: LogFormat) -> Result<(), LogError> {
     let filter = EnvFilter::try_new(directives)
         .map_err(|source| LogError { directives: directives.to_owned(), source })?;
-    let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(true);
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     // Err means that a logger is already there.
     let _already = match format {
         LogFormat::Text => builder.try_init(),

@@ -74,7 +74,11 @@ impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("mooring");
         let operations = Family::default();
-        registry.register("operations", "Operations ended, by door, operation and status", operations.clone());
+        registry.register(
+            "operations",
+            "Operations ended, by door, operation and status",
+            operations.clone(),
+        );
         let seconds = Family::new_with_constructor(latency as fn() -> Histogram);
         registry.register("operation_seconds", "Time from request to answer", seconds.clone());
         let bytes = Family::default();
@@ -84,13 +88,21 @@ impl Default for Metrics {
         let recall_seconds = latency();
         registry.register("recall_seconds", "Time from recall to its end", recall_seconds.clone());
         let revocation_seconds = latency();
-        registry.register("revocation_seconds", "Time from revoke to the last confirmation", revocation_seconds.clone());
+        registry.register(
+            "revocation_seconds",
+            "Time from revoke to the last confirmation",
+            revocation_seconds.clone(),
+        );
         let sessions = Gauge::default();
         registry.register("sessions", "Agents' sessions known", sessions.clone());
         let volumes = Gauge::default();
         registry.register("open_volumes", "Volumes open", volumes.clone());
         let refused_frames = Counter::default();
-        registry.register("refused_frames", "Connections ended because of a malformed frame", refused_frames.clone());
+        registry.register(
+            "refused_frames",
+            "Connections ended because of a malformed frame",
+            refused_frames.clone(),
+        );
         Metrics {
             registry,
             operations,
@@ -108,7 +120,13 @@ impl Default for Metrics {
 
 impl Metrics {
     /// An operation ended.
-    pub fn observe_operation(&self, door: &'static str, op: &'static str, status: &'static str, took: Duration) {
+    pub fn observe_operation(
+        &self,
+        door: &'static str,
+        op: &'static str,
+        status: &'static str,
+        took: Duration,
+    ) {
         self.operations.get_or_create(&Operation { door, op, status }).inc();
         self.seconds.get_or_create(&Timed { door, op }).observe(took.as_secs_f64());
     }
@@ -165,7 +183,10 @@ mod tests {
         metrics.observe_operation("files", "lookup", "Ok", Duration::from_micros(40));
         metrics.observe_bytes("s3", "out", 4096);
         let text = metrics.text().unwrap();
-        assert!(text.contains(r#"mooring_operations_total{door="files",op="lookup",status="Ok"} 1"#), "{text}");
+        assert!(
+            text.contains(r#"mooring_operations_total{door="files",op="lookup",status="Ok"} 1"#),
+            "{text}"
+        );
         assert!(text.contains(r#"mooring_data_bytes_total{door="s3",direction="out"} 4096"#), "{text}");
     }
 }

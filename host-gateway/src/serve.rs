@@ -1,18 +1,209 @@
 //! Assembles the gateway from its parts and runs it until it is told to stop.
+//!
+//! In this order, so that nobody is let in before everything behind the door stands: keys, registry, sessions of before,
+//! HTTP doors, VMs' channels, S3 for the host, and last the operator's socket, whose being there means "ready".
 
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use mooring_policy::rng::{Random, SystemRandom};
+use mooring_policy::time::SystemClock;
+use mooring_policy::token;
+use mooring_store::backend::{BackendError, DataDir};
+use mooring_store::meta::BlockCache;
+use mooring_store::realm::RealmOptions;
+use mooring_store::seal::{MasterKey, SealError};
+use mooring_store::volume::Config;
 use thiserror::Error;
+use tokio::net::UnixListener;
+use tokio::signal::unix::{SignalKind, signal};
 
+use crate::core::listen::ListenError;
+use crate::core::volumes::VolumeOptions;
+use crate::core::{Core, CoreDeps, CoreError};
+use crate::gateway::{Doors, Gateway};
 use crate::settings::{Settings, SettingsError};
+use crate::{api, log};
+
+/// The share of the cache that holds metadata blocks; the rest holds data.
+const METADATA_SHARE: u64 = 4;
 
 /// Why the gateway did not start, or stopped.
 #[derive(Debug, Error)]
 pub enum ServeError {
     /// The settings cannot be used.
-    #[error("settings")]
+    #[error(transparent)]
     Settings(#[from] SettingsError),
+    /// The log directives make no sense.
+    #[error(transparent)]
+    Log(#[from] log::LogError),
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Data(#[from] BackendError),
+    /// The master key is missing or wrong.
+    #[error(transparent)]
+    Key(#[from] SealError),
+    /// The registry or its sessions.
+    #[error(transparent)]
+    Core(#[from] CoreError),
+    /// A way in cannot be opened.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The operator's socket cannot be made.
+    #[error("cannot listen on the admin socket {path}: choose another with --admin-socket")]
+    Admin {
+        /// Where.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// S3 for the host cannot be offered.
+    #[error("cannot listen on {address} for S3: choose another with --s3, or `--s3 off`")]
+    S3 {
+        /// Where.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Certificate or key of TLS.
+    #[error("cannot use the TLS certificate {path}")]
+    Tls {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Signals cannot be waited for.
+    #[error("cannot wait for signals")]
+    Signals(#[source] io::Error),
 }
 
 /// Runs until SIGTERM or SIGINT.
-pub async fn serve(_settings: Settings) -> Result<(), ServeError> {
+///
+/// # Errors
+/// [`ServeError`] when it cannot start.
+pub async fn serve(settings: Settings) -> Result<(), ServeError> {
+    log::start(settings.log(), settings.log_format())?;
+    let core = open(&settings).await?;
+    let gateway = Gateway::new(Arc::clone(&core)).await?;
+    core.set_http(Doors::new(&gateway, settings.s3_domains()));
+    core.listen_all().await?;
+    core.listeners().listen_vsock();
+    if let Some(address) = settings.tls {
+        let bound = core.listeners().listen_tls(address, tls(&settings)?).await?;
+        tracing::info!(%bound, "files, S3 and API over TLS");
+    }
+    if let Some(address) = settings.s3()? {
+        serve_s3(&gateway, address, &settings).await?;
+    }
+    let path = settings.admin_socket();
+    let admin = bind_admin(&path).map_err(|source| ServeError::Admin { path: path.clone(), source })?;
+    tracing::info!(socket = %path.display(), "ready");
+    let stopping = core.sessions().stopping().clone();
+    let serving =
+        axum::serve(admin, api::admin_router(gateway)).with_graceful_shutdown(stopping.cancelled_owned());
+    let serving = tokio::spawn(serving.into_future());
+    stop_signal().await.map_err(ServeError::Signals)?;
+    tracing::info!("stopping: saying goodbye, finishing what is under way");
+    core.shutdown().await;
+    serving.abort();
+    // Gone already, or somebody else's by now: nothing to do about either.
+    let _gone = std::fs::remove_file(&path);
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn open(settings: &Settings) -> Result<Arc<Core>, ServeError> {
+    let data = DataDir::open(settings.data_dir())?;
+    let random: Arc<dyn Random> = Arc::new(SystemRandom);
+    let master = master_key(settings, &data, &*random)?;
+    let cache = settings.cache_bytes();
+    let store = RealmOptions {
+        data,
+        master: Arc::new(master),
+        cache: Arc::new(BlockCache::new(cache / METADATA_SHARE)),
+        random,
+        clock: Arc::new(SystemClock::new()),
+    };
+    let volumes =
+        VolumeOptions { config: Config::default(), extent_cache_bytes: cache - cache / METADATA_SHARE };
+    let realm = token::Realm { issuer: "mooring".to_owned(), audience: "mooring".to_owned() };
+    Ok(Core::open(CoreDeps { store, volumes, token_realm: realm }).await?)
+}
+
+/// Made at the first start only: once there is data, a missing key is a loss that a new key would hide.
+fn master_key(settings: &Settings, data: &DataDir, random: &dyn Random) -> Result<MasterKey, SealError> {
+    let path = settings.master_key();
+    match MasterKey::load(&path) {
+        Err(SealError::MasterMissing { .. }) if !data.has_data() => {
+            tracing::info!(path = %path.display(), "made a master key: keep a copy of it in a safe place");
+            MasterKey::create(&path, random)
+        }
+        other => other,
+    }
+}
+
+fn tls(settings: &Settings) -> Result<Arc<rustls::ServerConfig>, ServeError> {
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    let path = |p: &Option<PathBuf>| p.clone().unwrap_or_default();
+    let (cert, key) = (path(&settings.tls_cert), path(&settings.tls_key));
+    let failed = |path: &Path, source: Box<dyn std::error::Error + Send + Sync>| ServeError::Tls {
+        path: path.to_owned(),
+        source,
+    };
+    let chain = CertificateDer::pem_file_iter(&cert)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|e| failed(&cert, e.into()))?;
+    let secret = PrivateKeyDer::from_pem_file(&key).map_err(|e| failed(&key, e.into()))?;
+    let config = rustls::ServerConfig::builder().with_no_client_auth().with_single_cert(chain, secret);
+    config.map(Arc::new).map_err(|e| failed(&cert, e.into()))
+}
+
+async fn serve_s3(
+    gateway: &Arc<Gateway>,
+    address: SocketAddr,
+    settings: &Settings,
+) -> Result<(), ServeError> {
+    let failed = |source| ServeError::S3 { address, source };
+    let listener = tokio::net::TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    let stopping = gateway.core.sessions().stopping().clone();
+    let router = gateway.s3(settings.s3_domains());
+    tokio::spawn(mooring_s3::serve_tcp(listener, router, stopping.cancelled_owned()));
+    tracing::info!(%bound, "S3 for tools on this host");
+    Ok(())
+}
+
+/// A socket that a gateway left behind is replaced; one that is answered is somebody's.
+fn bind_admin(path: &Path) -> io::Result<UnixListener> {
+    if let Some(dir) = path.parent() {
+        std::fs::create_dir_all(dir)?;
+    }
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        return Err(io::Error::new(io::ErrorKind::AddrInUse, "another gateway answers there"));
+    }
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+async fn stop_signal() -> io::Result<()> {
+    let mut term = signal(SignalKind::terminate())?;
+    let mut int = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
     Ok(())
 }

@@ -4,6 +4,7 @@
 //! looks at; taking back swaps them first, so that the next operation anywhere is refused, and then closes the door in
 //! every session that had it open and waits until each confirmed or was fenced.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,14 +12,22 @@ use mooring_policy::action::{Action, ActionSet};
 use mooring_policy::decide::{Rule, decide};
 use mooring_policy::grant::{Delegation, Grant, delegate};
 use mooring_policy::ids::{BucketName, GrantId, ShareName, TenantId};
+use mooring_policy::index::{GrantIndex, Status as Standing};
 use mooring_policy::principal::Principal;
 use mooring_policy::resource::{Prefix, Resource};
-use mooring_protocol::api::{Check, Checked, Revoked, Sees, Share, ShareCreate, ShareState, Side, until_text};
-use mooring_store::realm::{GrantRecord, RealmError, door_of};
+use mooring_policy::token::sign_grant;
+use mooring_protocol::api::{
+    Check, Checked, Revoked, Sees, Share, ShareCreate, ShareState, Side, until_text,
+};
+use mooring_store::error::StoreError;
+use mooring_store::realm::{GrantRow, RealmError};
 
 use crate::api::error::ApiFailure;
 use crate::api::until::until;
 use crate::core::Core;
+use crate::core::CoreError;
+use crate::core::registry::door_of;
+use crate::gateway::Gateway;
 
 /// How long a share lives when nothing is said.
 const DEFAULT_UNTIL: &str = "7d";
@@ -29,27 +38,30 @@ const DEFAULT_RIGHTS: &str = "read";
 /// Gives a share: of a bucket of `me`, or onwards of a share that `me` holds (`<owner>.<name>`).
 pub async fn create(core: &Arc<Core>, me: &TenantId, ask: ShareCreate) -> Result<Share, ApiFailure> {
     let grant = match ask.bucket.split_once('.') {
-        None => own_grant(core, me, &ask)?,
-        Some((owner, name)) => onward_grant(core, me, owner, name, &ask)?,
+        None => own_grant(core, me, &ask).await?,
+        Some((owner, name)) => onward_grant(core, me, owner, name, &ask).await?,
     };
     grant.validate().map_err(ApiFailure::invalid)?;
-    core.realm().tenant(&grant.grantee).map_err(|e| failure(e, me))?;
+    core.realm().tenant(&grant.grantee).await.map_err(failure)?;
     check_prefix_exists(core, &grant).await?;
-    let record = if ask.dry_run {
-        GrantRecord { grant, statement: String::new(), created: core.now(), accepted: false, revoked: None }
+    check_name_is_free(core, &grant).await?;
+    let row = if ask.dry_run {
+        GrantRow { grant, statement: String::new(), accepted: None, revoked: None }
     } else {
-        let record = core.realm().grant_put(grant).await.map_err(|e| failure(e, me))?;
-        core.reload_grants();
-        core.doors_changed(&record.grant.grantee).await;
-        tracing::info!(grant = %record.grant.id, owner = %record.grant.owner, grantee = %record.grant.grantee, "share given");
-        record
+        let registry = core.registry();
+        let statement =
+            sign_grant(&registry.keys, core.token_realm(), &grant).map_err(ApiFailure::internal)?;
+        let row = core.realm().grant_put(grant, statement).await.map_err(failure)?;
+        core.reload().await.map_err(ApiFailure::internal)?;
+        tracing::info!(grant = %row.grant.id, owner = %row.grant.owner, grantee = %row.grant.grantee, "share given");
+        row
     };
-    Ok(describe(core, &record))
+    Ok(describe(core, &row))
 }
 
-fn own_grant(core: &Core, me: &TenantId, ask: &ShareCreate) -> Result<Grant, ApiFailure> {
+async fn own_grant(core: &Core, me: &TenantId, ask: &ShareCreate) -> Result<Grant, ApiFailure> {
     let bucket = BucketName::try_from(ask.bucket.as_str()).map_err(ApiFailure::invalid)?;
-    core.realm().bucket(me, &bucket).map_err(|e| failure(e, me))?;
+    core.realm().bucket(me, &bucket).await.map_err(failure)?;
     let prefix = parse_prefix(&ask.prefix)?;
     let now = core.now();
     Ok(Grant {
@@ -68,8 +80,14 @@ fn own_grant(core: &Core, me: &TenantId, ask: &ShareCreate) -> Result<Grant, Api
     })
 }
 
-fn onward_grant(core: &Core, me: &TenantId, owner: &str, name: &str, ask: &ShareCreate) -> Result<Grant, ApiFailure> {
-    let parent = held(core, me, owner, name).ok_or_else(|| {
+async fn onward_grant(
+    core: &Core,
+    me: &TenantId,
+    owner: &str,
+    name: &str,
+    ask: &ShareCreate,
+) -> Result<Grant, ApiFailure> {
+    let parent = held(core, me, owner, name).await?.ok_or_else(|| {
         ApiFailure::not_found(format_args!("share {}", ask.bucket)).try_next("share ls --in")
     })?;
     let prefix = parent.grant.prefix.child(&parse_prefix(&ask.prefix)?).map_err(ApiFailure::invalid)?;
@@ -94,15 +112,25 @@ fn onward_grant(core: &Core, me: &TenantId, owner: &str, name: &str, ask: &Share
 }
 
 /// The share `me` holds under these names, if it is in force.
-pub fn held(core: &Core, me: &TenantId, owner: &str, name: &str) -> Option<GrantRecord> {
-    let now = core.now();
-    let grants = core.grants();
-    core.realm().grants().into_iter().find(|r| {
-        r.grant.grantee == *me
-            && r.grant.owner.as_str() == owner
-            && r.grant.name.as_str() == name
-            && grants.status(r.grant.id, now) == Some(mooring_policy::index::Status::InForce)
-    })
+async fn held(core: &Core, me: &TenantId, owner: &str, name: &str) -> Result<Option<GrantRow>, ApiFailure> {
+    let (registry, now) = (core.registry(), core.now());
+    let rows = core.realm().grants_of_grantee(me).await.map_err(failure)?;
+    Ok(rows.into_iter().find(|r| {
+        r.grant.owner.as_str() == owner
+            && r.accepted.as_ref().unwrap_or(&r.grant.name).as_str() == name
+            && registry.grants.status(r.grant.id, now) == Some(Standing::InForce)
+    }))
+}
+
+/// A grantee tells shares of one owner apart by their names.
+async fn check_name_is_free(core: &Core, grant: &Grant) -> Result<(), ApiFailure> {
+    match held(core, &grant.grantee, grant.owner.as_str(), grant.name.as_str()).await? {
+        None => Ok(()),
+        Some(_) => Err(ApiFailure::conflict(format!(
+            "tenant {} already has a share of {} named {}: name this one with --as NAME",
+            grant.grantee, grant.owner, grant.name
+        ))),
+    }
 }
 
 fn parse_prefix(text: &str) -> Result<Prefix, ApiFailure> {
@@ -133,113 +161,129 @@ async fn check_prefix_exists(core: &Arc<Core>, grant: &Grant) -> Result<(), ApiF
     if grant.prefix.is_whole_bucket() {
         return Ok(());
     }
-    let row = core.realm().bucket(&grant.owner, &grant.bucket).map_err(|e| failure(e, &grant.owner))?;
+    let row = core.realm().bucket(&grant.owner, &grant.bucket).await.map_err(failure)?;
     let volume = core.volume(row.volume).await.map_err(ApiFailure::internal)?;
     let path = grant.prefix.as_bytes().strip_suffix(b"/").unwrap_or(grant.prefix.as_bytes());
-    match volume.resolve(path).await {
+    match volume.store().resolve(path).await {
         Ok(_) => Ok(()),
-        Err(_) => Err(ApiFailure::not_found(format_args!("{}/{}", grant.bucket, grant.prefix))
-            .try_next(format!("mkdir -p /mnt/mooring/{}/{}", grant.bucket, grant.prefix))),
+        Err(StoreError::NotFound | StoreError::NotDir) => {
+            Err(ApiFailure::not_found(format_args!("directory {}/{}", grant.bucket, grant.prefix))
+                .try_next(format!("mkdir -p /mnt/mooring/{}/{}", grant.bucket, grant.prefix)))
+        }
+        Err(other) => Err(ApiFailure::internal(other)),
     }
 }
 
-/// Shares of `me`, given or received.
-pub fn list(core: &Core, me: &TenantId, side: Side) -> Vec<Share> {
-    let given = |r: &GrantRecord| gave(core, me, r);
-    let received = |r: &GrantRecord| r.grant.grantee == *me;
-    core.realm()
-        .grants()
-        .iter()
-        .filter(|r| match side {
-            Side::Out => given(r),
-            Side::In => received(r) && r.revoked.is_none(),
-            Side::All => given(r) || received(r),
-        })
-        .map(|r| describe(core, r))
-        .collect()
+/// Shares of `me`, given or received, in the order they began.
+pub async fn list(core: &Core, me: &TenantId, side: Side) -> Result<Vec<Share>, ApiFailure> {
+    let registry = core.registry();
+    let mut rows = core.realm().grants().await.map_err(failure)?;
+    rows.retain(|r| {
+        let given = gave(&registry.grants, me, &r.grant);
+        let received = r.grant.grantee == *me && r.revoked.is_none();
+        match side {
+            Side::Out => given,
+            Side::In => received,
+            Side::All => given || received,
+        }
+    });
+    rows.sort_by_key(|r| (r.grant.not_before, r.grant.id));
+    Ok(rows.iter().map(|r| describe(core, r)).collect())
 }
 
 /// Whether `me` gave it: the owner, or whoever passed it on.
-fn gave(core: &Core, me: &TenantId, record: &GrantRecord) -> bool {
-    record.grant.owner == *me
-        || record.grant.parent.and_then(|p| core.realm().grant(p).ok()).is_some_and(|p| p.grant.grantee == *me)
+fn gave(grants: &GrantIndex, me: &TenantId, grant: &Grant) -> bool {
+    grant.owner == *me || grant.parent.and_then(|p| grants.get(p)).is_some_and(|p| p.grantee == *me)
 }
 
 /// One share that `me` may know of.
-fn known(core: &Core, me: &TenantId, id: GrantId) -> Result<GrantRecord, ApiFailure> {
+async fn known(core: &Core, me: &TenantId, id: GrantId) -> Result<GrantRow, ApiFailure> {
     let missing = || ApiFailure::not_found(format_args!("share {id}")).try_next("share ls");
-    let record = core.realm().grant(id).map_err(|_| missing())?;
-    if gave(core, me, &record) || record.grant.grantee == *me { Ok(record) } else { Err(missing()) }
+    let row = match core.realm().grant(id).await {
+        Ok(row) => row,
+        Err(RealmError::NoSuchGrant(_)) => return Err(missing()),
+        Err(other) => return Err(failure(other)),
+    };
+    if gave(&core.registry().grants, me, &row.grant) || row.grant.grantee == *me {
+        Ok(row)
+    } else {
+        Err(missing())
+    }
 }
 
 /// Shows one share.
-pub fn show(core: &Core, me: &TenantId, id: GrantId) -> Result<Share, ApiFailure> {
-    known(core, me, id).map(|r| describe(core, &r))
+pub async fn show(core: &Core, me: &TenantId, id: GrantId) -> Result<Share, ApiFailure> {
+    known(core, me, id).await.map(|r| describe(core, &r))
 }
 
-/// The grantee takes it up: it is mounted from now on.
+/// The grantee takes it up: it is a bucket and a directory from now on.
 pub async fn accept(core: &Arc<Core>, me: &TenantId, id: GrantId) -> Result<Share, ApiFailure> {
-    let record = known(core, me, id)?;
-    if record.grant.grantee != *me {
+    let row = known(core, me, id).await?;
+    if row.grant.grantee != *me {
         return Err(ApiFailure::denied("only the tenant it is for can accept a share"));
     }
-    if record.revoked.is_some() || !record.grant.is_current(core.now()) {
+    if row.revoked.is_some() || !row.grant.is_current(core.now()) {
         return Err(ApiFailure::conflict("the share is over").try_next("share ls --in"));
     }
-    let record = core.realm().grant_accept(id, true).await.map_err(|e| failure(e, me))?;
+    let row = core.realm().grant_accept(id, Some(row.grant.name.clone())).await.map_err(failure)?;
+    core.reload().await.map_err(ApiFailure::internal)?;
     core.doors_changed(me).await;
-    Ok(describe(core, &record))
+    Ok(describe(core, &row))
 }
 
 /// The grantee gives it back.
-pub async fn decline(core: &Arc<Core>, me: &TenantId, id: GrantId) -> Result<(), ApiFailure> {
-    let record = known(core, me, id)?;
-    if record.grant.grantee != *me {
+pub async fn decline(gateway: &Gateway, me: &TenantId, id: GrantId) -> Result<(), ApiFailure> {
+    let row = known(&gateway.core, me, id).await?;
+    if row.grant.grantee != *me {
         return Err(ApiFailure::denied("only the tenant it is for can decline a share")
             .try_next(format!("share revoke {id}")));
     }
-    end(core, &record).await.map(drop)
+    end(gateway, id).await.map(drop)
 }
 
 /// Takes a share back, and everything that was passed on from it.
-pub async fn revoke(core: &Arc<Core>, me: &TenantId, id: GrantId) -> Result<Revoked, ApiFailure> {
-    let record = known(core, me, id)?;
-    if !gave(core, me, &record) {
-        return Err(ApiFailure::denied("only who gave a share can take it back").try_next(format!("share decline {id}")));
+pub async fn revoke(gateway: &Gateway, me: &TenantId, id: GrantId) -> Result<Revoked, ApiFailure> {
+    let core = &gateway.core;
+    let row = known(core, me, id).await?;
+    if !gave(&core.registry().grants, me, &row.grant) {
+        return Err(ApiFailure::denied("only who gave a share can take it back")
+            .try_next(format!("share decline {id}")));
     }
-    end(core, &record).await
+    end(gateway, id).await
 }
 
-async fn end(core: &Arc<Core>, record: &GrantRecord) -> Result<Revoked, ApiFailure> {
+async fn end(gateway: &Gateway, id: GrantId) -> Result<Revoked, ApiFailure> {
+    let core = &gateway.core;
     let start = Instant::now();
-    let id = record.grant.id;
-    let below = core.grants().descendants(id);
-    core.realm().grant_revoke(id).await.map_err(ApiFailure::internal)?;
-    core.reload_grants();
+    let ended = core.realm().grant_revoke(id).await.map_err(failure)?;
+    core.reload().await.map_err(ApiFailure::internal)?;
     let mut done = Revoked { id, took_ms: 0.0, confirmed: Vec::new(), fenced: Vec::new() };
-    let doors = std::iter::once(id).chain(below).map(door_of);
-    for report in futures::future::join_all(doors.map(|d| core.revoke_door(d))).await {
-        done.confirmed.extend(report.confirmed);
-        done.fenced.extend(report.fenced);
+    let closing = ended.iter().map(|r| core.revoke_door(door_of(r.grant.id)));
+    let reports = futures::future::join_all(closing).await;
+    for closed in reports.into_iter().flat_map(|r| r.sessions) {
+        let side = if closed.confirmed { &mut done.confirmed } else { &mut done.fenced };
+        side.push(closed.who.principal.to_string());
     }
-    core.doors_changed(&record.grant.grantee).await;
     let took = start.elapsed();
-    core.metrics().observe_revocation(took);
+    gateway.metrics().observe_revocation(took);
     done.took_ms = took.as_secs_f64() * 1000.0;
+    for tenant in ended.iter().map(|r| &r.grant.grantee).collect::<BTreeSet<_>>() {
+        core.doors_changed(tenant).await;
+    }
     tracing::info!(grant = %id, took_ms = done.took_ms, fenced = ?done.fenced, "share taken back");
     Ok(done)
 }
 
 /// Decides as the doors do, and says what would change it.
-pub fn check(core: &Core, me: &TenantId, ask: &Check) -> Result<Checked, ApiFailure> {
+pub async fn check(core: &Core, me: &TenantId, ask: &Check) -> Result<Checked, ApiFailure> {
     let action: Action = ask.action.parse().map_err(ApiFailure::invalid)?;
-    core.realm().bucket(me, &ask.bucket).map_err(|e| failure(e, me))?;
+    core.realm().bucket(me, &ask.bucket).await.map_err(failure)?;
     let who = Principal::Tenant { tenant: ask.tenant.clone() };
     let what = match ask.key.as_str() {
         "" => Resource::bucket(me.clone(), ask.bucket.clone()),
         key => Resource::object(me.clone(), ask.bucket.clone(), key.as_bytes().to_vec()),
     };
-    let decision = decide(&who, action, &what, &core.grants(), None, core.now());
+    let decision = decide(&who, action, &what, &core.registry().grants, None, core.now());
     let rule = decision.rule();
     let fix = match (decision.is_allowed(), rule) {
         (true, Rule::Grant(id)) => Some(format!("share revoke {id}")),
@@ -248,37 +292,49 @@ pub fn check(core: &Core, me: &TenantId, ask: &Check) -> Result<Checked, ApiFail
             let prefix = ask.key.rsplit_once('/').map_or("", |(p, _)| p);
             let slash = if prefix.is_empty() { "" } else { "/" };
             let rights = if matches!(action, Action::Write | Action::Delete) { "write" } else { "read" };
-            Some(format!("share create {}/{prefix}{slash} --with {} --rights {rights}", ask.bucket, ask.tenant))
+            Some(format!(
+                "share create {}/{prefix}{slash} --with {} --rights {rights}",
+                ask.bucket, ask.tenant
+            ))
         }
     };
     Ok(Checked { allowed: decision.is_allowed(), rule: rule.to_string(), fix })
 }
 
-/// A registry error as the tenant may see it.
-pub fn failure(error: RealmError, me: &TenantId) -> ApiFailure {
+/// A registry error as the one who asks may see it.
+pub fn failure(error: RealmError) -> ApiFailure {
     match error {
-        RealmError::NoBucket { ref owner, .. } if owner != me => ApiFailure::not_found("bucket"),
-        RealmError::NoTenant(_) | RealmError::NoBucket { .. } | RealmError::NoVm { .. } | RealmError::NoGrant(_) => {
-            ApiFailure::not_found(error)
-        }
+        RealmError::NoSuchTenant(_)
+        | RealmError::NoSuchBucket(..)
+        | RealmError::NoSuchVm(..)
+        | RealmError::NoSuchGrant(_)
+        | RealmError::NoSuchKey(_) => ApiFailure::not_found(error),
         RealmError::TenantExists(_)
-        | RealmError::BucketExists { .. }
-        | RealmError::ShareNameTaken { .. }
-        | RealmError::ChannelTaken { .. }
-        | RealmError::TenantInUse { .. } => ApiFailure::conflict(error.to_string()),
+        | RealmError::BucketExists(..)
+        | RealmError::GrantExists(_)
+        | RealmError::ChannelInUse { .. }
+        | RealmError::TenantNotEmpty { .. } => ApiFailure::conflict(error.to_string()),
+        other => ApiFailure::internal(other),
+    }
+}
+
+/// A failure of the core as the one who asks may see it.
+pub fn core_failure(error: CoreError) -> ApiFailure {
+    match error {
+        CoreError::Realm(error) => failure(error),
         other => ApiFailure::internal(other),
     }
 }
 
 /// A share as both sides see it.
-fn describe(core: &Core, record: &GrantRecord) -> Share {
-    let g = &record.grant;
-    let standing = core.grants().status(g.id, core.now());
-    let state = if record.revoked.is_some() || matches!(standing, Some(mooring_policy::index::Status::Broken(_))) {
+fn describe(core: &Core, row: &GrantRow) -> Share {
+    let (g, now) = (&row.grant, core.now());
+    let broken = matches!(core.registry().grants.status(g.id, now), Some(Standing::Broken(_)));
+    let state = if row.revoked.is_some() || broken {
         ShareState::Revoked
-    } else if g.until.is_some_and(|u| core.now() >= u) {
+    } else if g.until.is_some_and(|u| now >= u) {
         ShareState::Expired
-    } else if record.accepted {
+    } else if row.accepted.is_some() {
         ShareState::Accepted
     } else {
         ShareState::Offered
@@ -295,7 +351,7 @@ fn describe(core: &Core, record: &GrantRecord) -> Share {
         note: g.note.clone(),
         reshare: g.depth,
         state,
-        created: record.created.to_string(),
+        created: g.not_before.to_string(),
         sees: Sees {
             bucket: format!("{}.{}", g.owner, g.name),
             path: format!("/mnt/mooring/shared/{}/{}", g.owner, g.name),

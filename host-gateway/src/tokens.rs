@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use mooring_policy::access::is_session_key_id;
 use mooring_policy::action::ActionSet;
-use mooring_policy::ids::{BucketName, Epoch, TenantId};
+use mooring_policy::ids::{BucketName, TenantId};
 use mooring_policy::principal::Principal;
 use mooring_policy::resource::Prefix;
 use mooring_policy::scope::{Scope, ScopeEntry};
@@ -14,6 +14,7 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use crate::core::Core;
+use crate::gateway::Gateway;
 
 /// Why a token cannot be made.
 #[derive(Debug, Error)]
@@ -30,33 +31,35 @@ pub enum MintError {
 ///
 /// # Errors
 /// [`MintError`].
-pub fn mint(core: &Core, principal: Principal, scope: Option<Scope>) -> Result<(String, Session), MintError> {
+pub async fn mint(
+    core: &Core,
+    principal: Principal,
+    scope: Option<Scope>,
+) -> Result<(String, Session), MintError> {
+    let registry = core.registry();
     let epoch = match principal.tenant() {
-        Some(tenant) => core.realm().tenant(tenant)?.epoch,
-        None => Epoch(0),
+        Some(tenant) => core.realm().tenant(tenant).await?.epoch,
+        None => registry.realm_epoch,
     };
     let request = SessionRequest { principal, epoch, scope, holder: None };
-    Ok(mint_session(&core.realm().keys(), &core.realm().token_realm(), request, core.random(), core.now())?)
+    Ok(mint_session(&registry.keys, core.token_realm(), request, core.random(), core.now())?)
 }
 
-/// Verifies a session token and asks what was revoked.
+/// Verifies a session token, revocations included.
 ///
 /// # Errors
 /// [`CredentialError`] as the outside may see it; the log has the reason.
 pub fn verify(core: &Core, token: &str) -> Result<Session, CredentialError> {
-    let realm = core.realm();
-    let session = verify_session(realm.keys().public(), &realm.token_realm(), token, core.now()).map_err(|e| {
+    let registry = core.registry();
+    let verified =
+        verify_session(registry.keys.public(), core.token_realm(), &registry.revocations, token, core.now());
+    verified.map_err(|e| {
         tracing::info!(reason = %e, "token refused");
         match e {
             TokenError::Expired(_) => CredentialError::Expired,
             _ => CredentialError::InvalidToken,
         }
-    })?;
-    realm.revocations().check(&session).map_err(|e| {
-        tracing::info!(reason = %e, "token refused");
-        CredentialError::InvalidToken
-    })?;
-    Ok(session)
+    })
 }
 
 /// Reads scopes of a command line: `read:photos/2026/`.
@@ -68,7 +71,8 @@ pub fn parse_scope(owner: &TenantId, texts: &[String]) -> Result<Option<Scope>, 
         return Ok(None);
     }
     let entry = |text: &String| -> Result<ScopeEntry, String> {
-        let (rights, place) = text.split_once(':').ok_or(format!("`{text}` is no scope: use RIGHTS:BUCKET/PREFIX"))?;
+        let (rights, place) =
+            text.split_once(':').ok_or(format!("`{text}` is no scope: use RIGHTS:BUCKET/PREFIX"))?;
         let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
         Ok(ScopeEntry {
             actions: ActionSet::from_rights(rights).map_err(|e| e.to_string())?,
@@ -97,13 +101,13 @@ fn belongs(principal: &Principal, peer: Option<&Principal>) -> bool {
 
 /// S3's question who signed, answered from the registry.
 pub struct RealmCredentials {
-    core: Arc<Core>,
+    gateway: Arc<Gateway>,
 }
 
 impl RealmCredentials {
     /// Over this gateway's registry.
-    pub fn new(core: Arc<Core>) -> RealmCredentials {
-        RealmCredentials { core }
+    pub fn new(gateway: Arc<Gateway>) -> RealmCredentials {
+        RealmCredentials { gateway }
     }
 }
 
@@ -117,16 +121,23 @@ impl Credentials for RealmCredentials {
     ) -> Result<Found, CredentialError> {
         if is_session_key_id(access_key) {
             let token = session_token.ok_or(CredentialError::InvalidToken)?;
-            let session = verify(&self.core, token)?;
-            let secret = self.core.realm().credential_key().check(access_key, &session);
+            let session = verify(&self.gateway.core, token)?;
+            let secret = self.gateway.credential_key().check(access_key, &session);
             let secret = secret.map_err(|_| CredentialError::InvalidToken)?;
             if !belongs(&session.principal, peer) {
                 return Err(CredentialError::InvalidToken);
             }
-            return Ok(Found { secret: SecretKey::new(secret.expose().to_owned()), identity: identity(session) });
+            return Ok(Found {
+                secret: SecretKey::new(secret.expose().to_owned()),
+                identity: identity(session),
+            });
         }
-        let key = self.core.realm().access_key(access_key).ok_or(CredentialError::UnknownKey)?;
-        key.check(self.core.now()).map_err(|_| CredentialError::Expired)?;
+        let key = match self.gateway.core.realm().access_key(access_key).await {
+            Ok(key) => key,
+            Err(RealmError::NoSuchKey(_)) => return Err(CredentialError::UnknownKey),
+            Err(other) => return Err(CredentialError::Unavailable(Box::new(other))),
+        };
+        key.check(self.gateway.core.now()).map_err(|_| CredentialError::Expired)?;
         if session_token.is_some() {
             return Err(CredentialError::InvalidToken);
         }
@@ -138,7 +149,11 @@ impl Credentials for RealmCredentials {
     }
 
     async fn bearer(&self, token: &str, peer: Option<&Principal>) -> Result<Identity, CredentialError> {
-        let session = verify(&self.core, token)?;
-        if belongs(&session.principal, peer) { Ok(identity(session)) } else { Err(CredentialError::InvalidToken) }
+        let session = verify(&self.gateway.core, token)?;
+        if belongs(&session.principal, peer) {
+            Ok(identity(session))
+        } else {
+            Err(CredentialError::InvalidToken)
+        }
     }
 }

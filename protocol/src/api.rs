@@ -342,6 +342,8 @@ pub struct GatewayStatus {
     pub version: String,
     /// Seconds since it started.
     pub uptime_s: u64,
+    /// Sessions of before the last start are still awaited; nothing that conflicts with theirs is granted.
+    pub in_grace: bool,
     /// Volumes now open.
     pub volumes: Vec<VolumeStatus>,
     /// Sessions now known.
@@ -372,16 +374,16 @@ pub struct VolumeStatus {
 pub struct SessionStatus {
     /// `tenant/vm`.
     pub who: String,
-    /// `active`, `disconnected`, `grace`.
+    /// `active` or `disconnected`.
     pub state: String,
     /// Open handles.
     pub handles: u64,
-    /// Leases held.
-    pub leases: u64,
+    /// Buckets and shares it has open.
+    pub doors: u64,
     /// Requests under way.
     pub in_flight: u64,
-    /// Version of the agent.
-    pub agent: String,
+    /// Requests so far.
+    pub requests: u64,
 }
 
 /// A moment as the API writes it: RFC 3339, or `forever` for none.

@@ -5,31 +5,36 @@ use axum::extract::{Path, Query, State};
 use http::StatusCode;
 use mooring_policy::ids::TenantId;
 use mooring_protocol::api::{GatewayStatus, Tenant, TenantCreate};
-use mooring_store::realm::TenantRecord;
+use mooring_store::realm;
 
 use super::Api;
 use super::buckets::Force;
 use super::error::ApiFailure;
 use crate::buckets;
-use crate::shares::failure;
+use crate::shares::{core_failure, failure};
 
-fn row(api: &Api, t: TenantRecord) -> Tenant {
-    let vms = api.core.realm().vms().iter().filter(|v| v.tenant == t.name).count() as u64;
-    let buckets = api.core.realm().buckets(Some(&t.name)).len() as u64;
-    Tenant { name: t.name, created: t.created.to_string(), buckets, vms }
+async fn row(api: &Api, t: realm::Tenant) -> Result<Tenant, ApiFailure> {
+    let buckets = api.core.realm().buckets(Some(&t.name)).await.map_err(failure)?.len() as u64;
+    let vms = api.core.realm().vms(Some(&t.name)).await.map_err(failure)?.len() as u64;
+    Ok(Tenant { name: t.name, created: t.created.to_string(), buckets, vms })
 }
 
-pub(super) async fn tenants(State(api): State<Api>) -> Json<Vec<Tenant>> {
-    Json(api.core.realm().tenants().into_iter().map(|t| row(&api, t)).collect())
+pub(super) async fn tenants(State(api): State<Api>) -> Result<Json<Vec<Tenant>>, ApiFailure> {
+    let mut rows = Vec::new();
+    for tenant in api.core.realm().tenants().await.map_err(failure)? {
+        rows.push(row(&api, tenant).await?);
+    }
+    Ok(Json(rows))
 }
 
 pub(super) async fn tenant_create(
     State(api): State<Api>,
     Json(body): Json<TenantCreate>,
 ) -> Result<(StatusCode, Json<Tenant>), ApiFailure> {
-    let made = api.core.realm().tenant_create(&body.name).await.map_err(|e| failure(e, &body.name))?;
+    let made = api.core.realm().tenant_create(&body.name).await.map_err(failure)?;
+    api.core.reload().await.map_err(core_failure)?;
     tracing::info!(tenant = %made.name, "tenant created");
-    Ok((StatusCode::CREATED, Json(row(&api, made))))
+    Ok((StatusCode::CREATED, Json(row(&api, made).await?)))
 }
 
 pub(super) async fn tenant_rm(
@@ -38,29 +43,26 @@ pub(super) async fn tenant_rm(
     Query(Force { force }): Query<Force>,
 ) -> Result<StatusCode, ApiFailure> {
     if force {
-        for vm in api.core.realm().vms().into_iter().filter(|v| v.tenant == name) {
-            api.core.realm().vm_detach(&name, &vm.vm).await.map_err(|e| failure(e, &name))?;
-            api.core.unlisten(&vm).await;
-            api.core.end_vm(&name, &vm.vm).await;
+        for vm in api.core.realm().vms(Some(&name)).await.map_err(failure)? {
+            api.gateway.detach(&vm).await.map_err(core_failure)?;
         }
-        for bucket in api.core.realm().buckets(Some(&name)) {
-            buckets::remove(&api.core, &name, &bucket.name).await.map_err(ApiFailure::internal)?;
+        for bucket in api.core.realm().buckets(Some(&name)).await.map_err(failure)? {
+            buckets::remove(&api.core, &name, &bucket.name).await.map_err(core_failure)?;
         }
     }
-    api.core.realm().tenant_rm(&name).await.map_err(|e| {
-        failure(e, &name).try_next(format!("mooring-gateway tenant rm {name} --force"))
-    })?;
-    api.core.reload_grants();
+    let removed = api.core.realm().tenant_rm(&name).await;
+    removed.map_err(|e| failure(e).try_next(format!("mooring-gateway tenant rm {name} --force")))?;
+    api.core.reload().await.map_err(core_failure)?;
     tracing::info!(tenant = %name, "tenant removed, its data key destroyed");
     Ok(StatusCode::NO_CONTENT)
 }
 
 pub(super) async fn status(State(api): State<Api>) -> Json<GatewayStatus> {
-    Json(api.core.status().await)
+    Json(api.gateway.status().await)
 }
 
 pub(super) async fn metrics(State(api): State<Api>) -> Result<String, ApiFailure> {
-    api.core.metrics().text().map_err(ApiFailure::internal)
+    api.gateway.scrape().await.map_err(ApiFailure::internal)
 }
 
 pub(super) async fn health() -> StatusCode {

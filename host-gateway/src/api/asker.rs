@@ -12,6 +12,7 @@ use serde::Deserialize;
 use super::Api;
 use super::error::ApiFailure;
 use crate::core::identity::{Peer, Who};
+use crate::shares::failure;
 use crate::tokens;
 
 /// Who asks.
@@ -39,7 +40,9 @@ impl Asker {
     /// The operator must name one.
     pub fn tenant(&self) -> Result<&TenantId, ApiFailure> {
         let tenant = self.on_behalf.as_ref().or(self.who.tenant());
-        tenant.ok_or_else(|| ApiFailure::invalid("say in whose name: --tenant NAME").try_next("mooring-gateway tenant ls"))
+        tenant.ok_or_else(|| {
+            ApiFailure::invalid("say in whose name: --tenant NAME").try_next("mooring-gateway tenant ls")
+        })
     }
 
     /// The tenant, if one is named at all.
@@ -79,18 +82,23 @@ impl FromRequestParts<Api> for Asker {
         if let Some(operator) = parts.extensions.get::<Asker>() {
             let Query(query) = Query::<OnBehalf>::try_from_uri(&parts.uri).map_err(ApiFailure::invalid)?;
             if let Some(tenant) = &query.tenant {
-                api.core.realm().tenant(tenant).map_err(|e| {
-                    ApiFailure::not_found(e).try_next("mooring-gateway tenant ls")
-                })?;
+                let known = api.core.realm().tenant(tenant).await;
+                known.map_err(|e| failure(e).try_next("mooring-gateway tenant ls"))?;
             }
             return Ok(Asker { on_behalf: query.tenant, ..operator.clone() });
         }
         let peer = parts.extensions.get::<Peer>().and_then(|p| p.who.clone());
-        let bearer = parts.headers.get(AUTHORIZATION).and_then(|v| v.to_str().ok()).and_then(|v| v.strip_prefix("Bearer "));
+        let bearer = parts
+            .headers
+            .get(AUTHORIZATION)
+            .and_then(|v| v.to_str().ok())
+            .and_then(|v| v.strip_prefix("Bearer "));
         let who = match (peer, bearer) {
             (Some(who), None) => who,
             (peer, Some(token)) => from_token(api, token, peer.as_ref())?,
-            (None, None) => return Err(ApiFailure::unauthenticated("show a token: Authorization: Bearer TOKEN")),
+            (None, None) => {
+                return Err(ApiFailure::unauthenticated("show a token: Authorization: Bearer TOKEN"));
+            }
         };
         Ok(Asker { who, on_behalf: None })
     }

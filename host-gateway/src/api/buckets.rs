@@ -5,21 +5,22 @@ use axum::extract::{Path, Query, State};
 use http::StatusCode;
 use mooring_policy::ids::BucketName;
 use mooring_protocol::api::{Bucket, BucketCreate};
-use mooring_store::realm::BucketRecord;
+use mooring_store::realm;
 use serde::Deserialize;
 
+use super::Api;
 use super::asker::Asker;
 use super::error::ApiFailure;
-use super::Api;
 use crate::buckets;
-use crate::shares::failure;
+use crate::shares::{core_failure, failure};
 
-fn row(b: BucketRecord) -> Bucket {
+fn row(b: realm::Bucket) -> Bucket {
     Bucket { owner: b.owner, name: b.name, volume: b.volume.to_string(), created: b.created.to_string() }
 }
 
-pub(super) async fn list(State(api): State<Api>, asker: Asker) -> Json<Vec<Bucket>> {
-    Json(api.core.realm().buckets(asker.tenant_if_any()).into_iter().map(row).collect())
+pub(super) async fn list(State(api): State<Api>, asker: Asker) -> Result<Json<Vec<Bucket>>, ApiFailure> {
+    let rows = api.core.realm().buckets(asker.tenant_if_any()).await.map_err(failure)?;
+    Ok(Json(rows.into_iter().map(row).collect()))
 }
 
 pub(super) async fn create(
@@ -28,7 +29,7 @@ pub(super) async fn create(
     Json(body): Json<BucketCreate>,
 ) -> Result<(StatusCode, Json<Bucket>), ApiFailure> {
     let me = asker.whole()?;
-    let made = buckets::create(&api.core, me, &body.name).await.map_err(|e| failure(e, me))?;
+    let made = buckets::create(&api.core, me, &body.name).await.map_err(core_failure)?;
     Ok((StatusCode::CREATED, Json(row(made))))
 }
 
@@ -45,11 +46,11 @@ pub(super) async fn remove(
     Query(Force { force }): Query<Force>,
 ) -> Result<StatusCode, ApiFailure> {
     let me = asker.whole()?;
-    let found = api.core.realm().bucket(me, &name).map_err(|e| failure(e, me))?;
+    let found = api.core.realm().bucket(me, &name).await.map_err(failure)?;
     if !force && !api.core.is_empty(found.volume).await.map_err(ApiFailure::internal)? {
         return Err(ApiFailure::conflict(format!("bucket {name} has files"))
             .try_next(format!("mooring-gateway bucket rm --tenant {me} {name} --force")));
     }
-    buckets::remove(&api.core, me, &name).await.map_err(ApiFailure::internal)?;
+    buckets::remove(&api.core, me, &name).await.map_err(core_failure)?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -52,7 +52,8 @@ impl ApiFailure {
 
     /// The gateway failed; the log has the cause.
     pub fn internal(source: impl std::error::Error + Send + Sync + 'static) -> ApiFailure {
-        let mut failure = Self::new("internal", "the gateway failed; its log has the cause under this request id");
+        let mut failure =
+            Self::new("internal", "the gateway failed; its log has the cause under this request id");
         failure.source = Some(Box::new(source));
         failure
     }
@@ -91,9 +92,12 @@ impl IntoResponse for ApiFailure {
                 }
                 tracing::error!(request_id, code = self.code, causes, "api request failed");
             }
-            None => tracing::info!(request_id, code = self.code, message = self.message, "api request refused"),
+            None => {
+                tracing::info!(request_id, code = self.code, message = self.message, "api request refused")
+            }
         }
-        let info = ErrorInfo { code: self.code.to_owned(), message: self.message, try_: self.next, request_id };
+        let info =
+            ErrorInfo { code: self.code.to_owned(), message: self.message, try_: self.next, request_id };
         (status, Json(ErrorBody { error: info })).into_response()
     }
 }

@@ -18,6 +18,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::routing::{delete, get, post};
 
 use crate::core::Core;
+use crate::gateway::Gateway;
 pub use asker::Asker;
 
 /// Largest body of a request, bytes: the API takes words, not data.
@@ -27,16 +28,24 @@ const MAX_BODY: usize = 64 << 10;
 #[derive(Clone)]
 pub struct Api {
     /// The gateway.
+    pub gateway: Arc<Gateway>,
+    /// Its core.
     pub core: Arc<Core>,
 }
 
+impl Api {
+    fn new(gateway: Arc<Gateway>) -> Api {
+        Api { core: Arc::clone(&gateway.core), gateway }
+    }
+}
+
 /// What a tenant may ask: on VMs' channels and, with a token, on TCP.
-pub fn tenant_router(core: Arc<Core>) -> Router {
-    routes().layer(DefaultBodyLimit::max(MAX_BODY)).with_state(Api { core })
+pub fn tenant_router(gateway: Arc<Gateway>) -> Router {
+    routes().layer(DefaultBodyLimit::max(MAX_BODY)).with_state(Api::new(gateway))
 }
 
 /// What the operator may ask besides.
-pub fn admin_router(core: Arc<Core>) -> Router {
+pub fn admin_router(gateway: Arc<Gateway>) -> Router {
     routes()
         .route("/v1/tenants", get(admin::tenants).post(admin::tenant_create))
         .route("/v1/tenants/{name}", delete(admin::tenant_rm))
@@ -49,7 +58,7 @@ pub fn admin_router(core: Arc<Core>) -> Router {
         .route("/healthz", get(admin::health))
         .layer(axum::Extension(Asker::operator()))
         .layer(DefaultBodyLimit::max(MAX_BODY))
-        .with_state(Api { core })
+        .with_state(Api::new(gateway))
 }
 
 fn routes() -> Router<Api> {

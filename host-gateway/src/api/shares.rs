@@ -7,9 +7,9 @@ use mooring_policy::ids::GrantId;
 use mooring_protocol::api::{Check, Checked, Revoked, Share, ShareCreate, Side};
 use serde::Deserialize;
 
+use super::Api;
 use super::asker::Asker;
 use super::error::ApiFailure;
-use super::Api;
 use crate::shares;
 
 #[derive(Deserialize)]
@@ -23,7 +23,7 @@ pub(super) async fn list(
     asker: Asker,
     Query(Which { side }): Query<Which>,
 ) -> Result<Json<Vec<Share>>, ApiFailure> {
-    Ok(Json(shares::list(&api.core, asker.tenant()?, side)))
+    shares::list(&api.core, asker.tenant()?, side).await.map(Json)
 }
 
 pub(super) async fn create(
@@ -39,7 +39,7 @@ pub(super) async fn show(
     asker: Asker,
     Path(id): Path<GrantId>,
 ) -> Result<Json<Share>, ApiFailure> {
-    shares::show(&api.core, asker.tenant()?, id).map(Json)
+    shares::show(&api.core, asker.tenant()?, id).await.map(Json)
 }
 
 pub(super) async fn accept(
@@ -55,7 +55,7 @@ pub(super) async fn decline(
     asker: Asker,
     Path(id): Path<GrantId>,
 ) -> Result<StatusCode, ApiFailure> {
-    shares::decline(&api.core, asker.whole()?, id).await.map(|()| StatusCode::NO_CONTENT)
+    shares::decline(&api.gateway, asker.whole()?, id).await.map(|()| StatusCode::NO_CONTENT)
 }
 
 pub(super) async fn revoke(
@@ -63,7 +63,7 @@ pub(super) async fn revoke(
     asker: Asker,
     Path(id): Path<GrantId>,
 ) -> Result<Json<Revoked>, ApiFailure> {
-    shares::revoke(&api.core, asker.whole()?, id).await.map(Json)
+    shares::revoke(&api.gateway, asker.whole()?, id).await.map(Json)
 }
 
 pub(super) async fn check(
@@ -71,5 +71,5 @@ pub(super) async fn check(
     asker: Asker,
     Json(body): Json<Check>,
 ) -> Result<Json<Checked>, ApiFailure> {
-    shares::check(&api.core, asker.tenant()?, &body).map(Json)
+    shares::check(&api.core, asker.tenant()?, &body).await.map(Json)
 }

@@ -6,10 +6,10 @@ use http::StatusCode;
 use mooring_policy::access::AccessKey;
 use mooring_protocol::api::{Credentials, Key, KeyCreate, Token, TokenCreate, until_text};
 
+use super::Api;
 use super::asker::Asker;
 use super::error::ApiFailure;
 use super::until::until;
-use super::Api;
 use crate::shares::failure;
 use crate::tokens;
 
@@ -28,15 +28,19 @@ pub(super) async fn create(
         (Some(have), None) => Some(have.clone()),
         (Some(_), Some(_)) => return Err(ApiFailure::denied("a narrowed token cannot be narrowed again")),
     };
-    let (token, session) = tokens::mint(&api.core, asker.principal(), scope).map_err(ApiFailure::internal)?;
+    let (token, session) =
+        tokens::mint(&api.core, asker.principal(), scope).await.map_err(ApiFailure::internal)?;
     Ok(Json(Token { token, until: session.expires.to_string() }))
 }
 
-pub(super) async fn credentials(State(api): State<Api>, asker: Asker) -> Result<Json<Credentials>, ApiFailure> {
+pub(super) async fn credentials(
+    State(api): State<Api>,
+    asker: Asker,
+) -> Result<Json<Credentials>, ApiFailure> {
     asker.tenant()?;
-    let minted = tokens::mint(&api.core, asker.principal(), asker.scope().cloned());
+    let minted = tokens::mint(&api.core, asker.principal(), asker.scope().cloned()).await;
     let (token, session) = minted.map_err(ApiFailure::internal)?;
-    let made = api.core.realm().credential_key().mint(&session);
+    let made = api.gateway.credential_key().mint(&session);
     Ok(Json(Credentials {
         access_key_id: made.access_key_id,
         secret_access_key: made.secret.expose().to_owned(),
@@ -54,8 +58,13 @@ fn row(key: &AccessKey, secret: bool) -> Key {
     }
 }
 
-pub(super) async fn keys(State(api): State<Api>) -> Json<Vec<Key>> {
-    Json(api.core.realm().access_keys().iter().map(|k| row(k, false)).collect())
+pub(super) async fn keys(State(api): State<Api>) -> Result<Json<Vec<Key>>, ApiFailure> {
+    let mut rows = Vec::new();
+    for tenant in api.core.realm().tenants().await.map_err(failure)? {
+        let keys = api.core.realm().access_keys(&tenant.name).await.map_err(failure)?;
+        rows.extend(keys.iter().map(|k| row(k, false)));
+    }
+    Ok(Json(rows))
 }
 
 pub(super) async fn key_create(
@@ -65,14 +74,11 @@ pub(super) async fn key_create(
     let until =
         until(body.ttl.as_deref().unwrap_or(DEFAULT_TTL), api.core.now()).map_err(ApiFailure::invalid)?;
     let key = AccessKey::generate(api.core.random(), body.tenant.clone(), None, until);
-    api.core.realm().access_key_put(key.clone()).await.map_err(|e| failure(e, &body.tenant))?;
+    api.core.realm().access_key_put(&key).await.map_err(failure)?;
     Ok((StatusCode::CREATED, Json(row(&key, true))))
 }
 
 pub(super) async fn key_rm(State(api): State<Api>, Path(id): Path<String>) -> Result<StatusCode, ApiFailure> {
-    if api.core.realm().access_key_rm(&id).await.map_err(ApiFailure::internal)? {
-        Ok(StatusCode::NO_CONTENT)
-    } else {
-        Err(ApiFailure::not_found(format_args!("access key {id}")).try_next("mooring-gateway key ls"))
-    }
+    api.core.realm().access_key_rm(&id).await.map_err(|e| failure(e).try_next("mooring-gateway key ls"))?;
+    Ok(StatusCode::NO_CONTENT)
 }

@@ -5,38 +5,65 @@ use axum::extract::{Path, State};
 use http::StatusCode;
 use mooring_policy::ids::VmId;
 use mooring_protocol::api::{Channel, Vm, VmAttach};
-use mooring_store::realm::VmRecord;
+use mooring_store::realm;
 
+use super::Api;
 use super::asker::Asker;
 use super::error::ApiFailure;
-use super::Api;
 use crate::shares::failure;
 
-fn row(api: &Api, vm: VmRecord) -> Vm {
-    let sessions = api.core.sessions_of(&vm.tenant, &vm.vm) as u64;
-    Vm {
-        sessions,
-        channel: vm.channel.unwrap_or(Channel::Tcp),
-        generation: vm.generation.get(),
-        tenant: vm.tenant,
-        vm: vm.vm,
+fn stored(channel: Channel) -> realm::Channel {
+    match channel {
+        Channel::Hybrid(path) => realm::Channel::Hybrid(path.into()),
+        Channel::Cid(cid) => realm::Channel::Cid(cid),
+        Channel::Unix(path) => realm::Channel::Unix(path.into()),
+        Channel::Tcp => realm::Channel::Tcp,
     }
 }
 
-pub(super) async fn list(State(api): State<Api>) -> Json<Vec<Vm>> {
-    Json(api.core.realm().vms().into_iter().map(|vm| row(&api, vm)).collect())
+fn shown(channel: Option<realm::Channel>) -> Channel {
+    match channel {
+        Some(realm::Channel::Hybrid(path)) => Channel::Hybrid(path.display().to_string()),
+        Some(realm::Channel::Cid(cid)) => Channel::Cid(cid),
+        Some(realm::Channel::Unix(path)) => Channel::Unix(path.display().to_string()),
+        Some(realm::Channel::Tcp) | None => Channel::Tcp,
+    }
+}
+
+fn row(api: &Api, vm: realm::Vm) -> Vm {
+    Vm {
+        sessions: api.core.sessions_of(&vm.tenant, &vm.name) as u64,
+        channel: shown(vm.channel),
+        generation: vm.generation.get(),
+        tenant: vm.tenant,
+        vm: vm.name,
+    }
+}
+
+pub(super) async fn list(State(api): State<Api>) -> Result<Json<Vec<Vm>>, ApiFailure> {
+    let rows = api.core.realm().vms(None).await.map_err(failure)?;
+    Ok(Json(rows.into_iter().map(|vm| row(&api, vm)).collect()))
 }
 
 pub(super) async fn attach(
     State(api): State<Api>,
     Json(body): Json<VmAttach>,
 ) -> Result<(StatusCode, Json<Vm>), ApiFailure> {
-    // A VM attached again is a new boot: what its earlier one had open ends first.
-    api.core.end_vm(&body.tenant, &body.vm).await;
-    let attached = api.core.realm().vm_attach(&body.tenant, &body.vm, body.channel).await;
-    let made = attached.map_err(|e| failure(e, &body.tenant))?;
-    api.core.listen(&made).await.map_err(|e| ApiFailure::conflict(format!("cannot listen for the VM: {e}")))?;
-    tracing::info!(tenant = %made.tenant, vm = %made.vm, generation = %made.generation, "vm attached");
+    // A VM attached again is a new boot, perhaps by another channel: what its earlier one had ends first.
+    if let Ok(old) = api.core.realm().vm(&body.tenant, &body.vm).await {
+        api.core.unlisten(&old).await;
+        api.core.end_vm(&body.tenant, &body.vm);
+    }
+    let made =
+        api.core.realm().vm_attach(&body.tenant, &body.vm, stored(body.channel)).await.map_err(failure)?;
+    api.core.reload().await.map_err(ApiFailure::internal)?;
+    if let Err(error) = api.core.listen(&made).await {
+        // Attached and deaf would be worse than not attached.
+        api.core.realm().vm_detach(&made.tenant, &made.name).await.map_err(failure)?;
+        let cause = std::error::Error::source(&error).map(|c| format!(": {c}")).unwrap_or_default();
+        return Err(ApiFailure::conflict(format!("{error}{cause}")).try_next("mooring-gateway vm ls"));
+    }
+    tracing::info!(tenant = %made.tenant, vm = %made.name, generation = %made.generation, "vm attached");
     Ok((StatusCode::CREATED, Json(row(&api, made))))
 }
 
@@ -46,9 +73,7 @@ pub(super) async fn detach(
     Path(vm): Path<VmId>,
 ) -> Result<StatusCode, ApiFailure> {
     let tenant = asker.tenant()?;
-    let gone = api.core.realm().vm_detach(tenant, &vm).await.map_err(|e| failure(e, tenant))?;
-    api.core.unlisten(&gone).await;
-    api.core.end_vm(tenant, &vm).await;
-    tracing::info!(%tenant, %vm, "vm detached");
+    let old = api.core.realm().vm(tenant, &vm).await.map_err(failure)?;
+    api.gateway.detach(&old).await.map_err(crate::shares::core_failure)?;
     Ok(StatusCode::NO_CONTENT)
 }

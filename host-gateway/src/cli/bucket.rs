@@ -44,7 +44,10 @@ pub async fn run(api: &Api, form: Form, command: BucketCommand) -> Result<(), Ap
             let api = api.clone().for_tenant(Some(tenant.to_string()));
             let made: Bucket = api.post("/v1/buckets", &BucketCreate { name }).await?;
             form.print(&made, |b| {
-                format!("created bucket {} of {}: s3://{} and /mnt/mooring/{}", b.name, b.owner, b.name, b.name)
+                format!(
+                    "created bucket {} of {}: s3://{} and /mnt/mooring/{}",
+                    b.name, b.owner, b.name, b.name
+                )
             })
         }
         BucketCommand::Ls { tenant } => {
@@ -53,8 +56,9 @@ pub async fn run(api: &Api, form: Form, command: BucketCommand) -> Result<(), Ap
             form.print(&buckets, |all| {
                 table(
                     ["owner", "name", "volume", "created"],
-                    all.iter()
-                        .map(|b| [b.owner.to_string(), b.name.to_string(), b.volume.clone(), b.created.clone()]),
+                    all.iter().map(|b| {
+                        [b.owner.to_string(), b.name.to_string(), b.volume.clone(), b.created.clone()]
+                    }),
                 )
             })
         }

@@ -99,7 +99,8 @@ pub fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         command => {
-            let result = runtime.block_on(client(command, cli.admin_socket, cli.config, Form::from_flag(cli.json)));
+            let result =
+                runtime.block_on(client(command, cli.admin_socket, cli.config, Form::from_flag(cli.json)));
             mooring_cli::finish("mooring-gateway", result)
         }
     }

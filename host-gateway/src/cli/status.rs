@@ -25,15 +25,15 @@ fn text(s: &GatewayStatus) -> String {
         }),
     );
     let sessions = table(
-        ["session", "state", "handles", "leases", "in flight", "agent"],
+        ["session", "state", "handles", "doors", "in flight", "requests"],
         s.sessions.iter().map(|v| {
             [
                 v.who.clone(),
                 v.state.clone(),
                 v.handles.to_string(),
-                v.leases.to_string(),
+                v.doors.to_string(),
                 v.in_flight.to_string(),
-                v.agent.clone(),
+                v.requests.to_string(),
             ]
         }),
     );

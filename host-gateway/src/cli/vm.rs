@@ -13,8 +13,10 @@ use mooring_protocol::api::{Channel, Vm, VmAttach};
 #[derive(Debug, Subcommand)]
 pub enum VmCommand {
     /// Tell the gateway by which channel a VM is known, and listen there
-    #[command(after_help = "Examples:\n  mooring-gateway vm attach --tenant acme vm1 --hybrid /run/vm1/vsock.sock\n  \
-                            mooring-gateway vm attach --tenant acme vm2 --cid 42")]
+    #[command(
+        after_help = "Examples:\n  mooring-gateway vm attach --tenant acme vm1 --hybrid /run/vm1/vsock.sock\n  \
+                            mooring-gateway vm attach --tenant acme vm2 --cid 42"
+    )]
     Attach {
         /// Whose
         #[arg(long, value_name = "TENANT")]
@@ -57,8 +59,12 @@ pub struct ChannelArgs {
 impl ChannelArgs {
     fn channel(self) -> Result<Channel, ApiError> {
         let text = |path: PathBuf| {
-            let absolute = std::path::absolute(&path).map_err(|e| ApiError::Local(format!("{}: {e}", path.display())))?;
-            absolute.into_os_string().into_string().map_err(|p| ApiError::Local(format!("{p:?} is not UTF-8")))
+            let absolute = std::path::absolute(&path)
+                .map_err(|e| ApiError::Local(format!("{}: {e}", path.display())))?;
+            absolute
+                .into_os_string()
+                .into_string()
+                .map_err(|p| ApiError::Local(format!("{p:?} is not UTF-8")))
         };
         match (self.hybrid, self.cid, self.unix) {
             (Some(path), _, _) => Ok(Channel::Hybrid(text(path)?)),
@@ -85,7 +91,13 @@ pub async fn run(api: &Api, form: Form, command: VmCommand) -> Result<(), ApiErr
             let body = VmAttach { tenant, vm, channel: channel.channel()? };
             let made: Vm = api.post("/v1/vms", &body).await?;
             form.print(&made, |v| {
-                format!("attached {}/{} by {} (generation {})", v.tenant, v.vm, describe(&v.channel), v.generation)
+                format!(
+                    "attached {}/{} by {} (generation {})",
+                    v.tenant,
+                    v.vm,
+                    describe(&v.channel),
+                    v.generation
+                )
             })
         }
         VmCommand::Ls => {
@@ -106,8 +118,7 @@ pub async fn run(api: &Api, form: Form, command: VmCommand) -> Result<(), ApiErr
             })
         }
         VmCommand::Detach { tenant, vm } => {
-            let path =
-                format!("/v1/vms/{}?tenant={}", escape(&vm.to_string()), escape(&tenant.to_string()));
+            let path = format!("/v1/vms/{}?tenant={}", escape(&vm.to_string()), escape(&tenant.to_string()));
             api.delete::<()>(&path).await?;
             form.print(&vm, |v| format!("detached {v}"))
         }
