@@ -13,6 +13,7 @@ pub mod journal;
 pub mod keys;
 pub mod meta;
 pub mod objects;
+pub mod oracle;
 pub mod pack;
 pub mod realm;
 pub mod seal;
