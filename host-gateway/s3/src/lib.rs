@@ -27,7 +27,7 @@ mod ops;
 mod serve;
 mod service;
 
-pub use crate::config::{Limits, S3Config};
+pub use crate::config::{Limits, REQUEST_MEMORY, S3Config};
 pub use crate::edge::{BucketEntry, Buckets, CredentialError, Credentials, Found, Identity, Peer, SecretKey};
 pub use crate::serve::{accept, serve_connection, serve_connection_until, serve_tcp};
 

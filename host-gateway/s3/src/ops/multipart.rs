@@ -209,13 +209,13 @@ impl Door {
             .map_err(|_| s3_error!(InvalidArgument, "part-number-marker is not a part number"))?;
         let upload = upload(&open, &input.key, &input.upload_id).await?;
         let (key, id) = (input.key.as_bytes(), input.upload_id.as_str());
-        let (mut rows, mut more) = open
+        let (mut rows, mut over) = open
             .objects
             .upload_parts(&open.cx, key, id, after, max.max(1) as usize)
             .await
             .map_err(from_store)?;
         if max == 0 {
-            (rows, more) = (Vec::new(), false);
+            (rows, over) = (Vec::new(), true);
         }
         let promise = Promise::kept(&upload.meta);
         let owner = convert::owner(who);
@@ -226,7 +226,7 @@ impl Door {
             max_parts: Some(max),
             part_number_marker: Some(i32::from(after)),
             next_part_number_marker: rows.last().map(|part| i32::from(part.number)),
-            is_truncated: Some(more),
+            is_truncated: Some(!over),
             parts: Some(rows.into_iter().map(part).collect()),
             initiator: Some(Initiator { display_name: owner.display_name.clone(), id: owner.id.clone() }),
             owner: Some(owner),
@@ -366,7 +366,7 @@ impl Uploads<'_> {
         loop {
             let position = (after.0.as_slice(), after.1.as_str());
             let rows = open.objects.uploads(&open.cx, self.prefix, position, LIST_KEYS as usize).await;
-            let (rows, more) = rows.map_err(from_store)?;
+            let (rows, over) = rows.map_err(from_store)?;
             if rows.is_empty() || self.max == 0 {
                 return Ok(page);
             }
@@ -385,7 +385,7 @@ impl Uploads<'_> {
                     None => page.uploads.push(row),
                 }
             }
-            if !more {
+            if over {
                 return Ok(page);
             }
         }

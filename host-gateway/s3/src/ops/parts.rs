@@ -103,11 +103,11 @@ pub(super) async fn stored(open: &Open, key: &[u8], id: &str) -> S3Result<Vec<Pa
     let mut all: Vec<PartInfo> = Vec::new();
     loop {
         let after = all.last().map_or(0, |part| part.number);
-        let (page, more) =
+        let (page, over) =
             open.objects.upload_parts(&open.cx, key, id, after, 1000).await.map_err(from_store)?;
         let progress = !page.is_empty();
         all.extend(page);
-        if !more || !progress {
+        if over || !progress {
             return Ok(all);
         }
     }
