@@ -49,7 +49,9 @@ fn measure(dir: &Path, files: usize, mib: usize, counters: Option<&Counters>) ->
             File::create_new(path(i)).unwrap().write_all(&small).unwrap();
         }
     });
-    phase("stat", files, &mut || (0..files).for_each(|i| assert_eq!(path(i).metadata().unwrap().len(), SMALL as u64)));
+    phase("stat", files, &mut || {
+        (0..files).for_each(|i| assert_eq!(path(i).metadata().unwrap().len(), SMALL as u64))
+    });
     phase("open, read, close", files, &mut || {
         for i in 0..files {
             assert_eq!(File::open(path(i)).unwrap().read(&mut buffer[..SMALL]).unwrap(), SMALL);
@@ -93,7 +95,8 @@ fn main() {
 
     let waits = runtime.block_on(async { WaitTable::start() });
     let mount =
-        Mount::new(null::Null::new(), &mountpoint, &MountOptions::default(), runtime.handle(), &waits).unwrap();
+        Mount::new(null::Null::new(), &mountpoint, &MountOptions::default(), runtime.handle(), &waits)
+            .unwrap();
     let floor = measure(&mountpoint, files, mib, Some(mount.counters()));
     mount.unmount().unwrap();
     let native = measure(&plain, files, mib, None);

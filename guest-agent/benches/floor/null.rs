@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use mooring_agent::fuse::{
-    Attr, Caller, Created, DirEntry, DirPage, Entry, Errno, Filesystem, NodeId, Opened, ROOT, Result, SetAttr, Stat,
-    WriteIn,
+    Attr, Caller, Created, DirEntry, DirPage, Entry, Errno, Filesystem, NodeId, Opened, ROOT, Result,
+    SetAttr, Stat, WriteIn,
 };
 use parking_lot::Mutex;
 

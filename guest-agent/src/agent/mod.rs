@@ -286,7 +286,9 @@ impl Hooks for Ears {
     }
 
     fn lost(&self) {
-        tracing::error!("the session is gone: writes that were not handed over are refused, open files are dead");
+        tracing::error!(
+            "the session is gone: writes that were not handed over are refused, open files are dead"
+        );
         let Some(agent) = self.agent.upgrade() else { return };
         for door in self.doors_now() {
             agent.runtime.spawn(door.drop_all(Status::Fenced));

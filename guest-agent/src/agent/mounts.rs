@@ -84,7 +84,8 @@ impl Agent {
     async fn remove_all_but(self: &Arc<Self>, doors: &[message::Door]) {
         let gone: Vec<Mounted> = {
             let mut mounts = self.mounts.lock();
-            let ids: Vec<u64> = mounts.keys().filter(|id| !doors.iter().any(|d| d.id == **id)).copied().collect();
+            let ids: Vec<u64> =
+                mounts.keys().filter(|id| !doors.iter().any(|d| d.id == **id)).copied().collect();
             ids.iter().filter_map(|id| mounts.remove(id)).collect()
         };
         for mut mounted in gone {

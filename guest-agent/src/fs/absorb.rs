@@ -58,7 +58,9 @@ impl Door {
                     state.learn(attr);
                 }
             }
-            (Reply::Attr { attr } | Reply::Opened { attr, .. } | Reply::Written { attr, .. }, _) => self.learn(attr),
+            (Reply::Attr { attr } | Reply::Opened { attr, .. } | Reply::Written { attr, .. }, _) => {
+                self.learn(attr)
+            }
             (Reply::Entries { entries, .. }, Request::ReadDir { ino, .. }) => {
                 for entry in entries {
                     if let Some(attr) = &entry.attr {

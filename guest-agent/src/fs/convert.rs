@@ -49,7 +49,9 @@ pub(super) fn set_time(time: TimeSet) -> SetTime {
         TimeSet::At(at) => at,
     };
     SetTime::At(match at.duration_since(UNIX_EPOCH) {
-        Ok(after) => Time { secs: i64::try_from(after.as_secs()).unwrap_or(i64::MAX), nanos: after.subsec_nanos() },
+        Ok(after) => {
+            Time { secs: i64::try_from(after.as_secs()).unwrap_or(i64::MAX), nanos: after.subsec_nanos() }
+        }
         Err(before) => {
             let before = before.duration();
             let whole = i64::try_from(before.as_secs()).unwrap_or(i64::MAX);

@@ -20,8 +20,9 @@ use rustix::io::Errno;
 
 use super::convert::permissions;
 use super::node::Node;
+use super::pages::Writing;
 use super::{Door, errno, name, odd};
-use crate::fuse::{Caller, Created, Lane, NodeId, Opened, Range, Result, WriteIn};
+use crate::fuse::{Caller, Created, NodeId, Opened, Range, Result, WriteIn};
 
 /// An open file of the kernel's.
 pub struct OpenFile {
@@ -199,20 +200,26 @@ impl Door {
         }
         let permit = self.options.budget.free.clone().acquire_many_owned(len).await.map_err(|_| Errno::IO)?;
         let mut permit = Some(permit);
+        let mut under_way = None;
         loop {
             let changed = file.node.changed.notified();
-            match file.node.begin(Op::Change) {
+            let used = file.node.begin(Op::Change);
+            if used != Use::Lease {
+                // From here on a recall knows that this write may keep pages locked.
+                under_way.get_or_insert_with(|| Writing::new(&file.node, write.offset, u64::from(len)));
+            }
+            match used {
                 Use::Lease => {
                     let stamp = self.remote.now();
                     self.gather(&file.node, write.offset, write.data, stamp, kill, permit.take());
                     return Ok(len);
                 }
                 Use::Hold => changed.await,
+                // The lease is being given up: straight to the gateway, and nothing of it stays in the kernel.
                 Use::Without => {
-                    if let Some(written) = self.write_around(&file, &write, kill).await? {
-                        return Ok(written);
-                    }
-                    changed.await;
+                    let (count, _) = self.send_write(&file, write.offset, false, write.data, kill).await?;
+                    self.drop_written(&file.node, write.offset, u64::from(len)).await;
+                    return Ok(count);
                 }
                 Use::Acquire => self.acquire(&file.node, LeaseMode::Write).await?,
             }
@@ -254,23 +261,6 @@ impl Door {
         }
     }
 
-    /// While the lease is being given up, a write goes straight to the gateway; its pages are dropped by the recall.
-    /// `None`: the recall is about to end, and this write has to wait for that.
-    async fn write_around(&self, file: &OpenFile, write: &WriteIn, kill: bool) -> Result<Option<u32>> {
-        let end = write.offset + write.data.len() as u64;
-        let look = Op::Look(Some(Span { start: write.offset, end }));
-        match file.node.begin(look) {
-            used @ (Use::Lease | Use::Without) => {
-                let sent = self.send_write(file, write.offset, false, write.data.clone(), kill).await;
-                file.node.state.lock().kernel_pages = true;
-                file.node.end(look, used);
-                sent.map(|(count, _)| Some(count))
-            }
-            Use::Hold => Ok(None),
-            Use::Acquire => Ok(None),
-        }
-    }
-
     async fn append(&self, file: &OpenFile, data: Bytes, kill: bool) -> Result<u32> {
         self.hand_over(&file.node).await;
         let (count, attr) = self.send_write(file, 0, true, data, kill).await?;
@@ -278,7 +268,7 @@ impl Door {
             // The page with the old end may be cached through another open file.
             let start = attr.size.saturating_sub(u64::from(count));
             let range = Range { offset: start, len: u64::from(count) };
-            notifier.pages(Lane::Own, self.to_node(file.node.ino), range).await;
+            notifier.pages(self.to_node(file.node.ino), range).await;
         }
         Ok(count)
     }
@@ -300,7 +290,9 @@ impl Door {
             clear_suid_sgid: kill,
         };
         match self.ask_with(request, data).await.map_err(errno)? {
-            (Reply::Written { count, attr }, _) => Ok((u32::try_from(count).map_err(|_| Errno::PROTO)?, attr)),
+            (Reply::Written { count, attr }, _) => {
+                Ok((u32::try_from(count).map_err(|_| Errno::PROTO)?, attr))
+            }
             (other, _) => Err(odd(&other)),
         }
     }

@@ -31,7 +31,9 @@ pub(super) async fn keep(door: Weak<Door>) {
         let Some(door) = door.upgrade() else { return };
         let old: Vec<Arc<Node>> = {
             let dirty = door.dirty.lock();
-            let due = |node: &&Arc<Node>| node.state.lock().gather.since().is_some_and(|since| since.elapsed() >= age);
+            let due = |node: &&Arc<Node>| {
+                node.state.lock().gather.since().is_some_and(|since| since.elapsed() >= age)
+            };
             dirty.values().filter(due).cloned().collect()
         };
         for node in old {

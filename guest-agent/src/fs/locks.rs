@@ -90,7 +90,8 @@ impl Door {
         let kept: Vec<HeldLock> = {
             let node = self.table.get(ino);
             let state = node.state.lock();
-            let same = |l: &&HeldLock| l.owner == owner && l.range.start <= range.end && range.start <= l.range.end;
+            let same =
+                |l: &&HeldLock| l.owner == owner && l.range.start <= range.end && range.start <= l.range.end;
             state.locks.iter().filter(same).copied().collect()
         };
         // What the owner held in this range before the wait it keeps.
@@ -127,7 +128,8 @@ impl Node {
         let mut state = self.state.lock();
         let mut left = Vec::with_capacity(state.locks.len() + 1);
         for old in state.locks.drain(..) {
-            let apart = old.owner != new.owner || old.range.end < new.range.start || new.range.end < old.range.start;
+            let apart =
+                old.owner != new.owner || old.range.end < new.range.start || new.range.end < old.range.start;
             if apart {
                 left.push(old);
                 continue;

@@ -17,6 +17,7 @@ mod hand_over;
 mod locks;
 mod names;
 pub mod node;
+mod pages;
 mod ranges;
 mod recall;
 pub mod table;
@@ -37,8 +38,8 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::fuse::{
-    Caller, CopyEnd, Created, DirPage, Entry, FileLock, Filesystem, NodeId, Notifier, Opened, Result, SetAttr, Stat,
-    StatFs, WriteIn,
+    Caller, CopyEnd, Created, DirPage, Entry, FileLock, Filesystem, NodeId, Notifier, Opened, Result,
+    SetAttr, Stat, StatFs, WriteIn,
 };
 use crate::remote::{Held, Mark, Outcome, Remote};
 use files::OpenFile;
@@ -295,7 +296,14 @@ impl Filesystem for Door {
     async fn open(&self, _: Caller, node: NodeId, flags: i32) -> Result<Opened> {
         self.op_open(node, flags).await
     }
-    async fn create(&self, by: Caller, parent: NodeId, name: Bytes, mode: u32, flags: i32) -> Result<Created> {
+    async fn create(
+        &self,
+        by: Caller,
+        parent: NodeId,
+        name: Bytes,
+        mode: u32,
+        flags: i32,
+    ) -> Result<Created> {
         self.op_create(by, parent, &name, mode, flags).await
     }
     async fn read(&self, _: Caller, _: NodeId, fh: u64, offset: u64, size: u32) -> Result<Bytes> {
@@ -355,7 +363,15 @@ impl Filesystem for Door {
     ) -> Result<()> {
         self.op_setlk(node, owner, lock, wait).await
     }
-    async fn fallocate(&self, _: Caller, node: NodeId, fh: u64, offset: u64, len: u64, mode: i32) -> Result<()> {
+    async fn fallocate(
+        &self,
+        _: Caller,
+        node: NodeId,
+        fh: u64,
+        offset: u64,
+        len: u64,
+        mode: i32,
+    ) -> Result<()> {
         self.op_fallocate(node, fh, offset, len, mode).await
     }
     async fn lseek(&self, _: Caller, node: NodeId, _: u64, offset: i64, whence: i32) -> Result<i64> {

@@ -91,7 +91,9 @@ impl Door {
     ) -> Result<Entry> {
         let node = match special_kind(mode) {
             Some(kind) => NewNode::Special { kind, rdev },
-            None if mode & libc::S_IFMT == libc::S_IFREG || mode & libc::S_IFMT == 0 => NewNode::File { open: None },
+            None if mode & libc::S_IFMT == libc::S_IFREG || mode & libc::S_IFMT == 0 => {
+                NewNode::File { open: None }
+            }
             None => return Err(Errno::INVAL),
         };
         self.op_make(by, parent, bytes, mode, node).await
@@ -134,7 +136,12 @@ impl Door {
         self.done(request).await
     }
 
-    pub(super) async fn op_rename(&self, from: (NodeId, Bytes), to: (NodeId, Bytes), flags: u32) -> Result<()> {
+    pub(super) async fn op_rename(
+        &self,
+        from: (NodeId, Bytes),
+        to: (NodeId, Bytes),
+        flags: u32,
+    ) -> Result<()> {
         let mode = match flags {
             0 => RenameMode::Replace,
             libc::RENAME_NOREPLACE => RenameMode::NoReplace,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use mooring_protocol::holder::Holder;
+use mooring_protocol::holder::{Holder, Range as Span};
 use mooring_protocol::message::HeldLock;
 use mooring_protocol::status::Status;
 use mooring_protocol::types::{Attr, Handle, Ino, LeaseGrant, LeaseMode, Name, Time};
@@ -56,6 +56,8 @@ pub struct NodeState {
     pub told: HashSet<Bytes>,
     /// The kernel may have pages of this file.
     pub kernel_pages: bool,
+    /// Pages of writes that the kernel waits for.
+    pub writing: Vec<Span>,
     /// Writes not handed over.
     pub gather: Gather,
     /// End and stamp of what is being handed over just now.
@@ -90,6 +92,7 @@ impl Node {
                 names: HashMap::new(),
                 told: HashSet::new(),
                 kernel_pages: false,
+                writing: Vec::new(),
                 gather: Gather::default(),
                 sending: None,
                 error: None,

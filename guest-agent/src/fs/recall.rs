@@ -12,7 +12,6 @@ use mooring_protocol::types::{Ino, LeaseGrant, LeaseMode};
 
 use super::Door;
 use super::node::Node;
-use crate::fuse::{Lane, Range};
 
 impl Door {
     /// Takes a notice. Called by the reading task; the work is done elsewhere.
@@ -110,15 +109,12 @@ impl Door {
         };
         let kernel_node = self.to_node(node.ino);
         for name in names {
-            notifier.entry(Lane::Recall, kernel_node, name).await;
+            notifier.entry(kernel_node, name).await;
         }
         if !pages && spans.contains(&Span::ALL) {
-            return notifier.attr(Lane::Recall, kernel_node).await;
+            return notifier.attr(kernel_node).await;
         }
-        for span in spans {
-            let len = if span.end == u64::MAX { 0 } else { span.end - span.start };
-            notifier.pages(Lane::Recall, kernel_node, Range { offset: span.start, len }).await;
-        }
+        self.drop_pages(node, spans).await;
     }
 
     /// Tells the gateway that a lease we had no use for is free.

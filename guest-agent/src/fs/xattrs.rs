@@ -18,7 +18,13 @@ fn checked(name: &Bytes) -> Result<Vec<u8>> {
 }
 
 impl Door {
-    pub(super) async fn op_setxattr(&self, id: NodeId, name: &Bytes, value: &Bytes, flags: i32) -> Result<()> {
+    pub(super) async fn op_setxattr(
+        &self,
+        id: NodeId,
+        name: &Bytes,
+        value: &Bytes,
+        flags: i32,
+    ) -> Result<()> {
         let mode = match flags {
             0 => XattrMode::Set,
             libc::XATTR_CREATE => XattrMode::Create,

@@ -9,7 +9,9 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use fuser::{FileHandle, INodeNo, KernelConfig, LockOwner, OpenFlags, RenameFlags, Request, TimeOrNow, WriteFlags};
+use fuser::{
+    FileHandle, INodeNo, KernelConfig, LockOwner, OpenFlags, RenameFlags, Request, TimeOrNow, WriteFlags,
+};
 use rustix::io::Errno;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -18,7 +20,9 @@ use super::answers::{Data, Listing, ListingPlus, Place, Written, Xattr};
 use super::filesystem::{Filesystem, Result};
 use super::mount;
 use super::reply::{Answer, Counters, Op, Reply};
-use super::types::{Caller, CopyEnd, Created, Entry, FileLock, Opened, SetAttr, Stat, StatFs, TimeSet, WriteIn};
+use super::types::{
+    Caller, CopyEnd, Created, Entry, FileLock, Opened, SetAttr, Stat, StatFs, TimeSet, WriteIn,
+};
 use super::wait::{Ended, EndedBy, WaitTable};
 
 pub(super) struct Adapter<F> {
@@ -41,8 +45,14 @@ impl<F: Filesystem> Adapter<F> {
     }
 
     /// Runs an operation: its first step here, the rest in the runtime.
-    fn run<A, Fut>(&self, op: Op, req: &Request, node: u64, raw: A::Raw, start: impl FnOnce(Arc<F>, Caller) -> Fut)
-    where
+    fn run<A, Fut>(
+        &self,
+        op: Op,
+        req: &Request,
+        node: u64,
+        raw: A::Raw,
+        start: impl FnOnce(Arc<F>, Caller) -> Fut,
+    ) where
         A: Answer,
         Fut: Future<Output = Result<A>> + Send + 'static,
     {
@@ -71,7 +81,6 @@ impl<F: Filesystem> Adapter<F> {
     }
 }
 
-
 impl<F: Filesystem> fuser::Filesystem for Adapter<F> {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
         mount::negotiate(config);
@@ -80,7 +89,9 @@ impl<F: Filesystem> fuser::Filesystem for Adapter<F> {
 
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: fuser::ReplyEntry) {
         let (parent, name) = (parent.0, bytes(name));
-        self.run::<Entry, _>(Op::Lookup, req, parent, reply, |fs, by| async move { fs.lookup(by, parent, name).await });
+        self.run::<Entry, _>(Op::Lookup, req, parent, reply, |fs, by| async move {
+            fs.lookup(by, parent, name).await
+        });
     }
 
     fn forget(&self, _: &Request, ino: INodeNo, nlookup: u64) {
@@ -89,7 +100,13 @@ impl<F: Filesystem> fuser::Filesystem for Adapter<F> {
 
     fn getattr(&self, req: &Request, ino: INodeNo, fh: Option<FileHandle>, reply: fuser::ReplyAttr) {
         let (node, fh) = (ino.0, fh.map(|fh| fh.0));
-        self.run::<Stat, _>(Op::GetAttr, req, node, reply, |fs, by| async move { fs.getattr(by, node, fh).await });
+        self.run::<Stat, _>(
+            Op::GetAttr,
+            req,
+            node,
+            reply,
+            |fs, by| async move { fs.getattr(by, node, fh).await },
+        );
     }
 
     fn setattr(
@@ -113,7 +130,9 @@ impl<F: Filesystem> fuser::Filesystem for Adapter<F> {
         let (atime, mtime) = (atime.map(time_set), mtime.map(time_set));
         let set = SetAttr { mode, uid, gid, size, atime, mtime, fh: fh.map(|fh| fh.0) };
         let node = ino.0;
-        self.run::<Stat, _>(Op::SetAttr, req, node, reply, |fs, by| async move { fs.setattr(by, node, set).await });
+        self.run::<Stat, _>(Op::SetAttr, req, node, reply, |fs, by| async move {
+            fs.setattr(by, node, set).await
+        });
     }
 
     fn readlink(&self, req: &Request, ino: INodeNo, reply: fuser::ReplyData) {
@@ -156,12 +175,20 @@ impl<F: Filesystem> fuser::Filesystem for Adapter<F> {
 
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: fuser::ReplyEmpty) {
         let (parent, name) = (parent.0, bytes(name));
-        self.run::<(), _>(Op::Unlink, req, parent, reply, |fs, by| async move { fs.unlink(by, parent, name).await });
+        self.run::<(), _>(Op::Unlink, req, parent, reply, |fs, by| async move {
+            fs.unlink(by, parent, name).await
+        });
     }
 
     fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: fuser::ReplyEmpty) {
         let (parent, name) = (parent.0, bytes(name));
-        self.run::<(), _>(Op::RmDir, req, parent, reply, |fs, by| async move { fs.rmdir(by, parent, name).await });
+        self.run::<(), _>(
+            Op::RmDir,
+            req,
+            parent,
+            reply,
+            |fs, by| async move { fs.rmdir(by, parent, name).await },
+        );
     }
 
     fn symlink(&self, req: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: fuser::ReplyEntry) {
@@ -189,12 +216,16 @@ impl<F: Filesystem> fuser::Filesystem for Adapter<F> {
 
     fn link(&self, req: &Request, ino: INodeNo, parent: INodeNo, name: &OsStr, reply: fuser::ReplyEntry) {
         let (node, parent, name) = (ino.0, parent.0, bytes(name));
-        self.run::<Entry, _>(Op::Link, req, node, reply, |fs, by| async move { fs.link(by, node, parent, name).await });
+        self.run::<Entry, _>(Op::Link, req, node, reply, |fs, by| async move {
+            fs.link(by, node, parent, name).await
+        });
     }
 
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: fuser::ReplyOpen) {
         let node = ino.0;
-        self.run::<Opened, _>(Op::Open, req, node, reply, |fs, by| async move { fs.open(by, node, flags.0).await });
+        self.run::<Opened, _>(Op::Open, req, node, reply, |fs, by| async move {
+            fs.open(by, node, flags.0).await
+        });
     }
 
     fn create(
@@ -258,7 +289,9 @@ impl<F: Filesystem> fuser::Filesystem for Adapter<F> {
 
     fn flush(&self, req: &Request, ino: INodeNo, fh: FileHandle, owner: LockOwner, reply: fuser::ReplyEmpty) {
         let (node, fh, owner) = (ino.0, fh.0, owner.0);
-        self.run::<(), _>(Op::Flush, req, node, reply, |fs, by| async move { fs.flush(by, node, fh, owner).await });
+        self.run::<(), _>(Op::Flush, req, node, reply, |fs, by| async move {
+            fs.flush(by, node, fh, owner).await
+        });
     }
 
     fn release(
@@ -277,41 +310,95 @@ impl<F: Filesystem> fuser::Filesystem for Adapter<F> {
 
     fn fsync(&self, req: &Request, ino: INodeNo, fh: FileHandle, datasync: bool, reply: fuser::ReplyEmpty) {
         let (node, fh) = (ino.0, fh.0);
-        self.run::<(), _>(Op::Fsync, req, node, reply, |fs, by| async move { fs.fsync(by, node, fh, datasync).await });
+        self.run::<(), _>(Op::Fsync, req, node, reply, |fs, by| async move {
+            fs.fsync(by, node, fh, datasync).await
+        });
     }
 
     fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: fuser::ReplyOpen) {
         let node = ino.0;
-        self.run::<Opened, _>(Op::OpenDir, req, node, reply, |fs, by| async move { fs.opendir(by, node).await });
+        self.run::<Opened, _>(
+            Op::OpenDir,
+            req,
+            node,
+            reply,
+            |fs, by| async move { fs.opendir(by, node).await },
+        );
     }
 
-    fn readdir(&self, req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, reply: fuser::ReplyDirectory) {
+    fn readdir(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        reply: fuser::ReplyDirectory,
+    ) {
         let (node, fh) = (ino.0, fh.0);
         self.run::<Listing, _>(Op::ReadDir, req, node, reply, |fs, by| async move {
             fs.readdir(by, node, fh, offset, false).await.map(Listing)
         });
     }
 
-    fn readdirplus(&self, req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, reply: fuser::ReplyDirectoryPlus) {
+    fn readdirplus(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        reply: fuser::ReplyDirectoryPlus,
+    ) {
         let (node, fh) = (ino.0, fh.0);
         self.run::<ListingPlus, _>(Op::ReadDirPlus, req, node, reply, |fs, by| async move {
             fs.readdir(by, node, fh, offset, true).await.map(ListingPlus)
         });
     }
 
-    fn releasedir(&self, req: &Request, ino: INodeNo, fh: FileHandle, _: OpenFlags, reply: fuser::ReplyEmpty) {
+    fn releasedir(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        _: OpenFlags,
+        reply: fuser::ReplyEmpty,
+    ) {
         let (node, fh) = (ino.0, fh.0);
-        self.run::<(), _>(Op::ReleaseDir, req, node, reply, |fs, _| async move { fs.releasedir(node, fh).await });
+        self.run::<(), _>(
+            Op::ReleaseDir,
+            req,
+            node,
+            reply,
+            |fs, _| async move { fs.releasedir(node, fh).await },
+        );
     }
 
-    fn fsyncdir(&self, req: &Request, ino: INodeNo, _: FileHandle, _datasync: bool, reply: fuser::ReplyEmpty) {
+    fn fsyncdir(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        _: FileHandle,
+        _datasync: bool,
+        reply: fuser::ReplyEmpty,
+    ) {
         let node = ino.0;
-        self.run::<(), _>(Op::FsyncDir, req, node, reply, |fs, by| async move { fs.fsyncdir(by, node).await });
+        self.run::<(), _>(
+            Op::FsyncDir,
+            req,
+            node,
+            reply,
+            |fs, by| async move { fs.fsyncdir(by, node).await },
+        );
     }
 
     fn statfs(&self, req: &Request, ino: INodeNo, reply: fuser::ReplyStatfs) {
         let node = ino.0;
-        self.run::<StatFs, _>(Op::StatFs, req, node, reply, |fs, by| async move { fs.statfs(by, node).await });
+        self.run::<StatFs, _>(
+            Op::StatFs,
+            req,
+            node,
+            reply,
+            |fs, by| async move { fs.statfs(by, node).await },
+        );
     }
 
     fn setxattr(

@@ -32,7 +32,8 @@ pub trait Filesystem: Send + Sync + 'static {
     fn forget(&self, _node: NodeId, _count: u64) {}
 
     /// Attributes of a node.
-    fn getattr(&self, by: Caller, node: NodeId, fh: Option<u64>) -> impl Future<Output = Result<Stat>> + Send;
+    fn getattr(&self, by: Caller, node: NodeId, fh: Option<u64>)
+    -> impl Future<Output = Result<Stat>> + Send;
 
     /// Changes attributes; a size truncates or extends.
     fn setattr(&self, _: Caller, _: NodeId, _: SetAttr) -> impl Future<Output = Result<Stat>> + Send {

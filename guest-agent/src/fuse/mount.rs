@@ -117,12 +117,13 @@ impl Mount {
         waits: &WaitTable,
     ) -> Result<Mount, MountError> {
         let counters = Arc::new(Counters::default());
-        let adapter = Adapter::new(fs.clone(), runtime.clone(), waits.clone(), counters.clone(), options.deadline);
+        let adapter =
+            Adapter::new(fs.clone(), runtime.clone(), waits.clone(), counters.clone(), options.deadline);
         let mount_error = |source| MountError::Mount { path: path.to_owned(), source };
         let thread_error = |source| MountError::Threads { path: path.to_owned(), source };
 
         let session = fuser::Session::new(adapter, path, &config(options)).map_err(mount_error)?;
-        let notifier = Notifier::start(&session.notifier()).map_err(thread_error)?;
+        let notifier = Notifier::new(session.notifier(), runtime.clone());
         fs.mounted(notifier.clone());
         let session = session.spawn().map_err(thread_error)?;
         if let Err(error) = raise_read_ahead(path, options.read_ahead_kib) {

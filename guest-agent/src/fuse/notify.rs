@@ -1,38 +1,18 @@
 //! Telling the kernel to forget.
 //!
-//! `FUSE_NOTIFY_INVAL_INODE` waits for the locks of the pages it drops, `FUSE_NOTIFY_INVAL_ENTRY` for the
-//! lock of the directory: while a read of such a page or a create in such a directory waits for *our* answer,
-//! the notification waits with it. Three rules keep that from closing a circle:
+//! `FUSE_NOTIFY_INVAL_INODE` waits for the locks of the pages it drops, `FUSE_NOTIFY_INVAL_ENTRY` for the lock of the
+//! directory: while a read or write of such a page or a create in such a directory waits for *our* answer, the
+//! notification waits with it. Three rules keep that from closing a circle:
 //!
-//! 1. Notifications run here, on their own threads, never on one that answers requests.
+//! 1. Notifications run on threads of their own (the runtime's pool for blocking work), never on one that answers
+//!    requests, and one that waits keeps no other from running.
 //! 2. Nobody waits for one while holding a lock that answering a request needs.
-//! 3. There are two lanes. The pages of a *recalled* lease are only ever locked by reads that the gateway
-//!    answers without waiting for anybody (it grants nothing on an inode under recall), so the recall lane
-//!    always drains. What a write of our own has to drop can wait for reads that themselves wait for another
-//!    guest's recall; it has a lane of its own and cannot stand in the way of recalls.
-
-use std::collections::VecDeque;
-use std::sync::Arc;
+//! 3. Who waits for one knows what it may be waiting for: see `fs::recall` for reads and for writes under way.
 
 use bytes::Bytes;
-use parking_lot::{Condvar, Mutex};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::runtime::Handle;
 
 use super::types::NodeId;
-
-/// Threads of each lane. A thread sleeps nearly always; two let a second inode pass one that waits.
-const THREADS: usize = 2;
-/// Notifications queued per lane before callers wait.
-const QUEUE: usize = 1024;
-
-/// Which of the two lanes a notification takes. See the module's rules.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lane {
-    /// For leases that are being recalled.
-    Recall,
-    /// For the effects of this mount's own requests.
-    Own,
-}
 
 /// Bytes of a file: from `offset`, `len` of them; `len` 0 is to the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,111 +35,47 @@ enum What {
     Delete { parent: NodeId, child: NodeId, name: Bytes },
 }
 
-struct Job {
-    what: What,
-    done: oneshot::Sender<()>,
-    _permit: tokio::sync::OwnedSemaphorePermit,
-}
-
-struct Queue {
-    jobs: Mutex<(VecDeque<Job>, bool)>,
-    wake: Condvar,
-    room: Arc<Semaphore>,
-}
-
-/// Sends notifications for one mount. Cheap to clone; the threads end with the last clone.
+/// Sends notifications for one mount. Cheap to clone. A future that is dropped leaves its notification to finish by
+/// itself.
 #[derive(Clone)]
 pub struct Notifier {
-    lanes: Arc<Lanes>,
-}
-
-struct Lanes {
-    recall: Arc<Queue>,
-    own: Arc<Queue>,
-}
-
-impl Drop for Lanes {
-    fn drop(&mut self) {
-        for queue in [&self.recall, &self.own] {
-            queue.jobs.lock().1 = true;
-            queue.wake.notify_all();
-        }
-    }
+    kernel: fuser::Notifier,
+    runtime: Handle,
 }
 
 impl Notifier {
-    pub(super) fn start(kernel: &fuser::Notifier) -> std::io::Result<Notifier> {
-        let lane = |name: &str| -> std::io::Result<Arc<Queue>> {
-            let queue = Arc::new(Queue {
-                jobs: Mutex::new((VecDeque::new(), false)),
-                wake: Condvar::new(),
-                room: Arc::new(Semaphore::new(QUEUE)),
-            });
-            for i in 0..THREADS {
-                let (queue, kernel) = (queue.clone(), kernel.clone());
-                std::thread::Builder::new().name(format!("{name}-{i}")).spawn(move || queue.work(&kernel))?;
-            }
-            Ok(queue)
-        };
-        Ok(Notifier { lanes: Arc::new(Lanes { recall: lane("notify-recall")?, own: lane("notify-own")? }) })
+    pub(super) fn new(kernel: fuser::Notifier, runtime: Handle) -> Notifier {
+        Notifier { kernel, runtime }
     }
 
     /// Drops cached pages and attributes of a node. Returns when no cached page of the range is left.
-    pub async fn pages(&self, lane: Lane, node: NodeId, range: Range) {
-        self.run(lane, What::Pages { node, range }).await;
+    pub async fn pages(&self, node: NodeId, range: Range) {
+        self.run(What::Pages { node, range }).await;
     }
 
-    /// Drops the cached attributes of a node.
-    pub async fn attr(&self, lane: Lane, node: NodeId) {
-        self.run(lane, What::Attr { node }).await;
+    /// Drops the cached attributes of a node. Never waits for a request.
+    pub async fn attr(&self, node: NodeId) {
+        self.run(What::Attr { node }).await;
     }
 
     /// Drops what is known of a name.
-    pub async fn entry(&self, lane: Lane, parent: NodeId, name: Bytes) {
-        self.run(lane, What::Entry { parent, name }).await;
+    pub async fn entry(&self, parent: NodeId, name: Bytes) {
+        self.run(What::Entry { parent, name }).await;
     }
 
     /// Drops a name that was removed, and tells watchers (inotify).
-    pub async fn delete(&self, lane: Lane, parent: NodeId, child: NodeId, name: Bytes) {
-        self.run(lane, What::Delete { parent, child, name }).await;
+    pub async fn delete(&self, parent: NodeId, child: NodeId, name: Bytes) {
+        self.run(What::Delete { parent, child, name }).await;
     }
 
-    async fn run(&self, lane: Lane, what: What) {
-        let queue = match lane {
-            Lane::Recall => &self.lanes.recall,
-            Lane::Own => &self.lanes.own,
-        };
-        // The semaphore is never closed.
-        let Ok(permit) = queue.room.clone().acquire_owned().await else { return };
-        let (done, finished) = oneshot::channel();
-        queue.jobs.lock().0.push_back(Job { what, done, _permit: permit });
-        queue.wake.notify_one();
-        // A dropped sender means the mount is going away, and with it the kernel's caches.
-        let _ = finished.await;
-    }
-}
-
-impl Queue {
-    fn work(&self, kernel: &fuser::Notifier) {
-        while let Some(job) = self.next() {
-            if let Err(error) = job.what.tell(kernel) {
-                // The connection is gone (unmounted): there is no cache left to drop.
-                tracing::debug!(%error, "notification refused");
-            }
-            let _ = job.done.send(());
-        }
-    }
-
-    fn next(&self) -> Option<Job> {
-        let mut jobs = self.jobs.lock();
-        loop {
-            if let Some(job) = jobs.0.pop_front() {
-                return Some(job);
-            }
-            if jobs.1 {
-                return None;
-            }
-            self.wake.wait(&mut jobs);
+    async fn run(&self, what: What) {
+        let kernel = self.kernel.clone();
+        let told = self.runtime.spawn_blocking(move || what.tell(&kernel)).await;
+        match told {
+            // The connection is gone (unmounted), and with it the caches.
+            Ok(Err(error)) => tracing::debug!(%error, "notification refused"),
+            Err(error) => tracing::debug!(%error, "notification not sent: the runtime ends"),
+            Ok(Ok(())) => {}
         }
     }
 }

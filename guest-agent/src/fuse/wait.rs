@@ -198,7 +198,9 @@ mod tests {
 
     #[test]
     fn the_masks_are_read_from_proc() {
-        let s = parse_status("Name:\tcat\nSigPnd:\t0000000000000100\nShdPnd:\t0000000000000002\nSigBlk:\t0000000000010000\n");
+        let s = parse_status(
+            "Name:\tcat\nSigPnd:\t0000000000000100\nShdPnd:\t0000000000000002\nSigBlk:\t0000000000010000\n",
+        );
         let s = s.unwrap();
         assert_eq!(s.pending, bit(libc::SIGKILL) | bit(libc::SIGINT));
         assert_eq!(s.blocked, 0x10000);
@@ -212,7 +214,8 @@ mod tests {
         let alarm = Signals { pending: bit(libc::SIGALRM), caught: bit(libc::SIGALRM), ..Signals::default() };
         assert!(!alarm.ends_wait(EndedBy::Fatal));
         assert!(alarm.ends_wait(EndedBy::Any));
-        let blocked = Signals { pending: bit(libc::SIGINT), blocked: bit(libc::SIGINT), ..Signals::default() };
+        let blocked =
+            Signals { pending: bit(libc::SIGINT), blocked: bit(libc::SIGINT), ..Signals::default() };
         assert!(!blocked.ends_wait(EndedBy::Any));
         let child = Signals { pending: bit(libc::SIGCHLD), ..Signals::default() };
         assert!(!child.ends_wait(EndedBy::Any));

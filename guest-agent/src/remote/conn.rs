@@ -260,7 +260,9 @@ async fn write_all(
         while let Some((kind, door, id, payload, message)) = next_out(inner, connection) {
             let header = header(kind, door, Some(session), id);
             let encoded = match &message {
-                Message::Request(request) => frame::encode_into(&mut head, &header, &**request, payload.len()),
+                Message::Request(request) => {
+                    frame::encode_into(&mut head, &header, &**request, payload.len())
+                }
                 Message::Ack(ack) => frame::encode_into(&mut head, &header, ack, 0),
                 Message::Nothing => frame::encode_into(&mut head, &header, &(), 0),
             };

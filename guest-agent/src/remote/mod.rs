@@ -228,7 +228,9 @@ impl Remote {
             if table.closed {
                 return Err(Status::Unavailable);
             }
-            table.pending.insert(id, Pending { door, request, payload, mark, done, sent_on: 0, _permit: permit });
+            table
+                .pending
+                .insert(id, Pending { door, request, payload, mark, done, sent_on: 0, _permit: permit });
             table.queue.push_back(Out::Request(id));
         }
         self.inner.wake_writer.notify_one();

@@ -11,20 +11,26 @@ use std::time::Duration;
 use super::Dice;
 use super::stage::Stage;
 
-const ROUNDS: u64 = 150;
+const ROUNDS: u64 = 500;
 
 fn harmless(error: &std::io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::AlreadyExists) || error.raw_os_error() == Some(libc::ESTALE)
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::AlreadyExists)
+        || error.raw_os_error() == Some(libc::ESTALE)
 }
 
 /// Creates, writes, renames, appends and removes in two directories, whatever the others do.
 fn churn(dir: &Path, mut dice: Dice) {
     let mut buffer = Vec::new();
     for _ in 0..ROUNDS {
-        let path = |dice: &mut Dice| dir.join(format!("d{}", dice.below(2))).join(format!("n{}", dice.below(4)));
+        let path =
+            |dice: &mut Dice| dir.join(format!("d{}", dice.below(2))).join(format!("n{}", dice.below(4)));
         let (a, b) = (path(&mut dice), path(&mut dice));
         let result = match dice.below(8) {
-            0 => OpenOptions::new().write(true).create_new(true).open(&a).and_then(|mut f| f.write_all(&[1; 5000])),
+            0 => OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .open(&a)
+                .and_then(|mut f| f.write_all(&[1; 5000])),
             1 => fs::write(&a, [2; 3000]),
             2 => fs::remove_file(&a),
             3 => fs::rename(&a, &b),
@@ -107,7 +113,11 @@ fn a_look_that_begins_after_a_change_returned_sees_it() {
                 let known = said.load(Ordering::SeqCst);
                 let mut bytes = [0; 8];
                 value.read_exact_at(&mut bytes, 0).unwrap();
-                assert!(u64::from_le_bytes(bytes) >= known, "content: {} < {known}", u64::from_le_bytes(bytes));
+                assert!(
+                    u64::from_le_bytes(bytes) >= known,
+                    "content: {} < {known}",
+                    u64::from_le_bytes(bytes)
+                );
                 let len = log.metadata().unwrap().len();
                 assert!(len >= known, "length: {len} < {known}");
                 let mut text = vec![0; usize::try_from(ROUNDS).unwrap() + 1];
@@ -155,6 +165,7 @@ fn two_writers_of_the_same_pages_never_deadlock() {
             }
         }
     });
-    let (a, b) = (fs::read(stage.at(0).join("shared")).unwrap(), fs::read(stage.at(1).join("shared")).unwrap());
+    let (a, b) =
+        (fs::read(stage.at(0).join("shared")).unwrap(), fs::read(stage.at(1).join("shared")).unwrap());
     assert!(a == b, "both guests read the same in the end");
 }

@@ -11,9 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use mooring_protocol::frame::{self, Frame, FrameReader, Header, Kind, Side, Watermarks};
 use mooring_protocol::lease::{Effects, Go, LeaseTable, Ticket};
-use mooring_protocol::message::{
-    Ack, Answer, Door, DoorKind, Notice, Reply, Request, Resumed, Welcome,
-};
+use mooring_protocol::message::{Ack, Answer, Door, DoorKind, Notice, Reply, Request, Resumed, Welcome};
 use mooring_protocol::session::SessionId;
 use mooring_protocol::status::Status;
 use mooring_protocol::types::{Ino, LeaseGrant, LeaseMode, NewNode, Time};
@@ -104,7 +102,8 @@ impl Gateway {
         reader.open();
         let id = SessionId(guest as u64 + 1);
         let (out, mut queue) = mpsc::unbounded_channel::<(Bytes, Bytes)>();
-        out.send((encode(&Header::new(Kind::Welcome), &self.welcome(id, guest), 0), Bytes::new())).expect("open");
+        out.send((encode(&Header::new(Kind::Welcome), &self.welcome(id, guest), 0), Bytes::new()))
+            .expect("open");
         {
             let mut world = self.world.lock();
             world.sessions.insert(id, out);
@@ -187,13 +186,8 @@ impl World {
         let ticket = Ticket(self.next);
         self.next += 1;
         let changes = self.changed_by(&request);
-        let waiting = Waiting {
-            session,
-            header,
-            request: request.clone(),
-            payload,
-            changes: !changes.is_empty(),
-        };
+        let waiting =
+            Waiting { session, header, request: request.clone(), payload, changes: !changes.is_empty() };
         self.waiting.insert(ticket, waiting);
         let queued = match &request {
             Request::Return { leases } => {
@@ -229,7 +223,8 @@ impl World {
                 [Some(*parent), child(parent, name)].into_iter().flatten().collect()
             }
             Request::Rename { parent, name, new_parent, new_name, .. } => {
-                let both = [Some(*parent), Some(*new_parent), child(parent, name), child(new_parent, new_name)];
+                let both =
+                    [Some(*parent), Some(*new_parent), child(parent, name), child(new_parent, new_name)];
                 both.into_iter().flatten().collect()
             }
             Request::Link { ino, parent, .. } => vec![*ino, *parent],

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use mooring_protocol::types::Ino;
 use super::stage::Stage;
+use mooring_protocol::types::Ino;
 
 const PAGE: usize = 4096;
 

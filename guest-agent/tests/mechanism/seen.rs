@@ -18,7 +18,8 @@ fn change(dice: &mut Dice, dir: &Path, model: &mut Model) -> String {
     let name = format!("f{}", dice.below(6));
     let path = dir.join(&name);
     let other = format!("f{}", dice.below(6));
-    let content = vec![b'a' + u8::try_from(dice.below(26)).unwrap(); usize::try_from(dice.below(9000)).unwrap()];
+    let content =
+        vec![b'a' + u8::try_from(dice.below(26)).unwrap(); usize::try_from(dice.below(9000)).unwrap()];
     match dice.below(7) {
         0 | 1 => {
             fs::write(&path, &content).unwrap();
@@ -91,7 +92,8 @@ fn look(dir: &Path, model: &Model, held: &mut BTreeMap<String, (u64, File)>, aft
                 File::open(&path).unwrap().read_to_end(&mut read).unwrap();
                 assert!(read == *data, "content of {name} after {after}");
                 // A file that stays open is read again through its old descriptor.
-                let (ino, file) = held.entry(name.clone()).or_insert_with(|| (meta.ino(), File::open(&path).unwrap()));
+                let (ino, file) =
+                    held.entry(name.clone()).or_insert_with(|| (meta.ino(), File::open(&path).unwrap()));
                 if *ino == meta.ino() {
                     let mut again = vec![0; data.len() + 10];
                     let n = file.read_at(&mut again, 0).unwrap();
@@ -126,10 +128,10 @@ fn run(read_only: &[bool], steps: u32) {
 
 #[test]
 fn a_completed_change_is_seen_by_every_later_look() {
-    run(&[false, false], 400);
+    run(&[false, false], 800);
 }
 
 #[test]
 fn a_read_only_mount_whose_names_the_kernel_keeps_sees_every_change() {
-    run(&[false, true, true], 200);
+    run(&[false, true, true], 400);
 }

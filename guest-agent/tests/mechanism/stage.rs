@@ -26,7 +26,8 @@ impl Stage {
     pub fn set(read_only: &[bool], limit: Duration) -> Stage {
         let filter = tracing_subscriber::EnvFilter::from_default_env();
         let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let dir = tempfile::tempdir().unwrap();
         let _in_runtime = runtime.enter();
         let (gateway, sockets) = Gateway::serve(dir.path(), read_only);

@@ -122,7 +122,9 @@ impl Tree {
                 let ino = self.child(*parent, name).ok_or(Status::NotFound)?;
                 done(Reply::Entry { attr: self.attr(ino)? })
             }
-            Request::GetAttr { ino } | Request::Acquire { ino, .. } => done(Reply::Attr { attr: self.attr(*ino)? }),
+            Request::GetAttr { ino } | Request::Acquire { ino, .. } => {
+                done(Reply::Attr { attr: self.attr(*ino)? })
+            }
             Request::SetAttr { ino, set, .. } => {
                 let now = self.now();
                 let inode = self.get_mut(*ino)?;
@@ -210,7 +212,8 @@ impl Tree {
                 done(Reply::Entries { entries: rows, end })
             }
             Request::StatFs => {
-                let stat = VolumeStat { total_bytes: 1 << 40, free_bytes: 1 << 39, total_inodes: 1, free_inodes: 1 };
+                let stat =
+                    VolumeStat { total_bytes: 1 << 40, free_bytes: 1 << 39, total_inodes: 1, free_inodes: 1 };
                 done(Reply::Stat { stat })
             }
             Request::Fsync { .. } | Request::SyncFs | Request::Return { .. } | Request::LockSet { .. } => {
