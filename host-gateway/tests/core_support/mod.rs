@@ -1,0 +1,153 @@
+//! A real core over a real volume in a temporary directory, and agents that speak the protocol to it over real unix
+//! sockets.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+pub mod agent;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use mooring_gateway::core::coherent::OneShot;
+use mooring_gateway::core::gate::Gate;
+use mooring_gateway::core::identity::Who;
+use mooring_gateway::core::volumes::VolumeOptions;
+use mooring_gateway::core::{Core, CoreDeps};
+use mooring_policy::action::ActionSet;
+use mooring_policy::grant::Grant;
+use mooring_policy::ids::{BucketName, GrantId, TenantId, VmId};
+use mooring_policy::principal::Principal;
+use mooring_policy::resource::Prefix;
+use mooring_policy::rng::SystemRandom;
+use mooring_policy::time::{SystemClock, Timestamp};
+use mooring_policy::token;
+use mooring_store::api::Caller;
+use mooring_store::backend::DataDir;
+use mooring_store::meta::BlockCache;
+use mooring_store::realm::{Channel, RealmOptions, Vm};
+use mooring_store::seal::MasterKey;
+use tempfile::TempDir;
+
+pub use agent::{Agent, Conduct};
+
+/// Longest wait for something that is to happen.
+pub const LIMIT: Duration = Duration::from_secs(20);
+
+pub struct World {
+    pub core: Arc<Core>,
+    pub dir: PathBuf,
+    _temp: Option<Arc<TempDir>>,
+}
+
+pub fn tenant(name: &str) -> TenantId {
+    name.parse().unwrap()
+}
+
+pub fn bucket(name: &str) -> BucketName {
+    name.parse().unwrap()
+}
+
+impl World {
+    /// Two tenants; acme has a bucket `photos` and VMs `one`, `two`, `three`, globex a VM `g`.
+    pub async fn new() -> World {
+        let temp = Arc::new(tempfile::tempdir().unwrap());
+        let world = World::open(temp.path(), Some(temp.clone())).await;
+        let realm = world.core.realm();
+        for name in ["acme", "globex"] {
+            realm.tenant_create(&tenant(name)).await.unwrap();
+        }
+        realm.bucket_create(&tenant("acme"), &bucket("photos"), Default::default()).await.unwrap();
+        world.core.reload().await.unwrap();
+        for (owner, vm) in [("acme", "one"), ("acme", "two"), ("acme", "three"), ("globex", "g")] {
+            world.attach(owner, vm).await;
+        }
+        world
+    }
+
+    async fn open(dir: &Path, temp: Option<Arc<TempDir>>) -> World {
+        let data = DataDir::open(dir.join("data")).unwrap();
+        let master = data.master_key();
+        let master = match MasterKey::load(&master) {
+            Ok(key) => key,
+            Err(_) => MasterKey::create(&master, &SystemRandom).unwrap(),
+        };
+        let store = RealmOptions {
+            data,
+            master: Arc::new(master),
+            cache: Arc::new(BlockCache::new(16 << 20)),
+            random: Arc::new(SystemRandom),
+            clock: Arc::new(SystemClock::new()),
+        };
+        let volumes = VolumeOptions { config: Default::default(), extent_cache_bytes: 16 << 20 };
+        let token_realm = token::Realm { issuer: "mooring".into(), audience: "mooring".into() };
+        let core = Core::open(CoreDeps { store, volumes, token_realm }).await.unwrap();
+        World { core, dir: dir.to_owned(), _temp: temp }
+    }
+
+    /// Opens the same directory again, after [`World::crash`] or a shutdown.
+    pub async fn again(dir: &Path, temp: Arc<TempDir>) -> World {
+        let world = World::open(dir, Some(temp)).await;
+        world.core.listen_all().await.unwrap();
+        world
+    }
+
+    pub fn temp(&self) -> Arc<TempDir> {
+        self._temp.clone().unwrap()
+    }
+
+    pub async fn attach(&self, owner: &str, vm: &str) -> Vm {
+        let channel = Channel::Unix(self.socket(owner, vm));
+        let name: VmId = vm.parse().unwrap();
+        let vm = self.core.realm().vm_attach(&tenant(owner), &name, channel).await.unwrap();
+        self.core.listen(&vm).await.unwrap();
+        vm
+    }
+
+    pub fn socket(&self, owner: &str, vm: &str) -> PathBuf {
+        self.dir.join(format!("{owner}-{vm}.sock"))
+    }
+
+    /// An agent in acme's VM.
+    pub async fn agent(&self, vm: &str) -> Agent {
+        Agent::connect(&self.socket("acme", vm), Conduct::Honest, None).await
+    }
+
+    pub async fn agent_with(&self, owner: &str, vm: &str, conduct: Conduct) -> Agent {
+        Agent::connect(&self.socket(owner, vm), conduct, None).await
+    }
+
+    /// The volume of acme's bucket as S3 sees it.
+    pub async fn one_shot(&self) -> (Arc<OneShot>, Caller) {
+        let who = Who::new(Principal::Tenant { tenant: tenant("acme") });
+        let door = self.core.doors(&who).await[0].id;
+        let passage = self.core.open(&who, door).await.unwrap();
+        let caller = passage.caller(self.core.now(), 0);
+        (OneShot::new(passage.volume), caller)
+    }
+
+    /// Shares a prefix of acme's bucket with globex, accepted; returns the grant's id and its door.
+    pub async fn share(&self, prefix: &str, rights: ActionSet) -> (GrantId, u64) {
+        let grant = Grant {
+            id: GrantId::random(&SystemRandom),
+            owner: tenant("acme"),
+            grantee: tenant("globex"),
+            bucket: bucket("photos"),
+            prefix: prefix.parse::<Prefix>().unwrap(),
+            actions: rights,
+            not_before: Timestamp::ZERO,
+            until: None,
+            depth: 0,
+            parent: None,
+            name: "shared".parse().unwrap(),
+            note: String::new(),
+        };
+        let id = grant.id;
+        let statement =
+            token::sign_grant(&self.core.registry().keys, self.core.token_realm(), &grant).unwrap();
+        self.core.realm().grant_put(grant, statement).await.unwrap();
+        self.core.realm().grant_accept(id, Some("shared".parse().unwrap())).await.unwrap();
+        self.core.reload().await.unwrap();
+        (id, mooring_gateway::core::registry::door_of(id))
+    }
+}
