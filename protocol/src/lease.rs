@@ -53,14 +53,17 @@
 mod query;
 mod read;
 mod settle;
+mod state;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::caps;
 use crate::message::Notice;
 use crate::session::SessionId;
 use crate::types::{Ino, LeaseGrant, LeaseMode};
+
+use state::{Change, Client, Due, Held, Inode, Item, Recall, ticket_of, waits};
 
 /// Names a waiting or running operation. Chosen by the caller and not reused while the table knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -143,96 +146,6 @@ pub enum LeaseError {
     /// Not a session of this volume, or evicted.
     #[error("no such session")]
     NoSession,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Client {
-    /// How long it may take to answer a notice.
-    patience: Duration,
-    next_seq: u64,
-    leases: BTreeSet<Ino>,
-    /// Write leases the agent knows of.
-    writes: usize,
-    /// Notices it has not answered.
-    unanswered: usize,
-    barriers: BTreeMap<Option<Ino>, read::Barriers>,
-}
-
-/// What one session has on one inode.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Held {
-    session: SessionId,
-    /// What the agent knows it has; `None` when only `promised` is there.
-    mode: LeaseMode,
-    seq: u64,
-    /// Granted, and not yet in the session's outgoing queue.
-    promised: Option<(LeaseMode, u64)>,
-    recall: Option<Recall>,
-}
-
-impl Held {
-    /// The most that the session may come to believe without hearing from us again.
-    fn reach(&self) -> LeaseMode {
-        self.promised.map_or(self.mode, |(mode, _)| mode.max(self.mode))
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Recall {
-    to: LeaseMode,
-    /// `None` while a promised grant holds the notice back.
-    deadline: Option<Duration>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Item {
-    Acquire {
-        ticket: Ticket,
-        session: SessionId,
-        mode: LeaseMode,
-    },
-    Change {
-        ticket: Ticket,
-        who: Option<SessionId>,
-        /// It came from the holder of the write lease: it may carry what other sessions must see.
-        covered: bool,
-        /// Nothing on this inode stands in its way any more.
-        clear: bool,
-    },
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-struct Inode {
-    held: Vec<Held>,
-    queue: VecDeque<Item>,
-}
-
-impl Inode {
-    fn of(&self, session: SessionId) -> Option<&Held> {
-        self.held.iter().find(|h| h.session == session)
-    }
-
-    fn mode_of(&self, session: Option<SessionId>) -> LeaseMode {
-        session.and_then(|s| self.of(s)).map_or(LeaseMode::None, |h| h.mode)
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Change {
-    who: Option<SessionId>,
-    inos: BTreeSet<Ino>,
-    /// Inodes that are not clear yet.
-    blocked: usize,
-    covered: bool,
-    /// Reads that go on when it has finished.
-    readers: Vec<Ticket>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-enum Due {
-    Recall(Ino),
-    Barrier(u64),
-    TooManyNotices,
 }
 
 /// See the [module](self).
@@ -511,19 +424,5 @@ impl LeaseTable {
             }
             _ => Ok(()),
         }
-    }
-}
-
-/// Whether an item waits, and is not a change of `who` itself.
-fn waits(item: &Item, who: Option<SessionId>) -> bool {
-    match item {
-        Item::Acquire { .. } => true,
-        Item::Change { who: other, clear, .. } => !clear && *other != who,
-    }
-}
-
-fn ticket_of(item: &Item) -> Ticket {
-    match item {
-        Item::Acquire { ticket, .. } | Item::Change { ticket, .. } => *ticket,
     }
 }
