@@ -2,7 +2,12 @@
 //!
 //! `cargo run --release -p mooring-store --example commit_cost [directory]`: three rounds, everything in one run,
 //! so that ratios mean something on a shared machine. Figures: docs/adr/0001-metadata-journal.md.
-#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::disallowed_methods, reason = "a program that measures")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a program that measures"
+)]
 
 use bytes::Bytes;
 use mooring_policy::ids::VolumeId;

@@ -41,7 +41,7 @@ async fn write_one(meta: &dyn Meta, packs: &Arc<PackStore>, writer: u32, index: 
     let mut batch = Batch::new();
     batch.put(key(b'a', writer, index), extents[0].encode().to_vec()).put(key(b'b', writer, index), "pair");
     meta.commit(batch).await.unwrap();
-    if index % 7 == 0 {
+    if index.is_multiple_of(7) {
         packs.sync().await.unwrap();
         meta.sync().await.unwrap();
     }

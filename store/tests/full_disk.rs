@@ -5,7 +5,7 @@ mod common;
 
 use bytes::Bytes;
 use mooring_policy::rng::{Random, SystemRandom};
-use mooring_store::meta::{Batch, Meta, MetaError, SlateMeta};
+use mooring_store::meta::{Batch, Meta, MetaError, SPACE_RESERVE, SlateMeta};
 use mooring_store::pack::{Domain, ExtentIn, PackError};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ const DIR: &str = "MOORING_TEST_DIR";
 
 async fn open(dir: &std::path::Path) -> Arc<SlateMeta> {
     let mut options = common::slate_options(dir).unwrap();
-    options.space_reserve = 4 << 20;
+    options.space_reserve = SPACE_RESERVE;
     SlateMeta::open(options).await.unwrap()
 }
 
@@ -31,7 +31,23 @@ async fn child_fills_its_disk() {
     let meta = open(&dir).await;
     let packs = common::open_packs(&dir, meta.epoch()).await;
 
-    // Rows until there is no room but the reserve.
+    // Extents until only the reserve is left.
+    let mut extents = Vec::new();
+    let refused = loop {
+        let data = noise(1 << 20);
+        let hash = packs.hash(&data);
+        match packs
+            .append(vec![ExtentIn { domain: Domain(0), owner: (0, 0), data: data.clone(), hash }])
+            .await
+        {
+            Ok(placed) => extents.push((placed[0], data)),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(refused, PackError::NoSpace { .. }), "{refused}");
+    assert!(extents.len() > 50, "{}", extents.len());
+
+    // Rows still go, until the reserve that deletes and tables need.
     let mut rows = 0_u32;
     let refused = loop {
         let mut batch = Batch::new();
@@ -43,23 +59,8 @@ async fn child_fills_its_disk() {
     };
     assert!(matches!(refused, MetaError::NoSpace { .. }), "{refused}");
     assert!(refused.to_string().contains("free space or delete files"), "{refused}");
-    assert!(rows > 50);
+    assert!(rows > 50, "{rows}");
     meta.sync().await.unwrap();
-
-    // Extents until there is none at all.
-    let mut extents = Vec::new();
-    let refused = loop {
-        let data = noise(100 << 10);
-        let hash = packs.hash(&data);
-        match packs
-            .append(vec![ExtentIn { domain: Domain(0), owner: (0, 0), data: data.clone(), hash }])
-            .await
-        {
-            Ok(placed) => extents.push((placed[0], data)),
-            Err(error) => break error,
-        }
-    };
-    assert!(matches!(refused, PackError::NoSpace { .. }), "{refused}");
 
     // Everything that was acknowledged reads, and deletes still work.
     for row in 0..rows {
@@ -81,9 +82,9 @@ async fn child_fills_its_disk() {
     while packs.delete(gone).await.is_err() {
         tokio::task::yield_now().await;
     }
-    let survivors: Vec<_> = packs.list().into_iter().filter(|pack| pack.sealed).map(|pack| pack.id).collect();
-    for pack in survivors.iter().take(20) {
-        packs.delete(*pack).await.unwrap();
+    let sealed: Vec<_> = packs.list().into_iter().filter(|pack| pack.sealed).map(|pack| pack.id).collect();
+    for pack in sealed {
+        packs.delete(pack).await.unwrap();
     }
     let data = noise(10 << 10);
     let hash = packs.hash(&data);
@@ -105,7 +106,7 @@ async fn child_fills_its_disk() {
 #[test]
 fn a_full_disk_refuses_keeps_and_recovers() {
     let dir = tempfile::tempdir().unwrap();
-    let script = "mount -t tmpfs -o size=48m,mode=0700 tmpfs \"$MOORING_TEST_DIR\" && exec \"$@\"";
+    let script = "mount -t tmpfs -o size=256m,mode=0700 tmpfs \"$MOORING_TEST_DIR\" && exec \"$@\"";
     let status = common::child("child_fills_its_disk", Some(script)).env(DIR, dir.path()).status().unwrap();
     assert!(status.success(), "needs unshare(1) and the right to make a mount namespace: {status}");
 }
@@ -123,6 +124,7 @@ fn child_meets_a_read_only_disk() {
 fn a_read_only_disk_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let script = "mount -t tmpfs -o ro,size=1m,mode=0700 tmpfs \"$MOORING_TEST_DIR\" && exec \"$@\"";
-    let status = common::child("child_meets_a_read_only_disk", Some(script)).env(DIR, dir.path()).status().unwrap();
+    let status =
+        common::child("child_meets_a_read_only_disk", Some(script)).env(DIR, dir.path()).status().unwrap();
     assert!(status.success(), "needs unshare(1) and the right to make a mount namespace: {status}");
 }

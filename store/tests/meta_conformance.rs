@@ -205,6 +205,24 @@ async fn a_clock_set_back_stops_nothing() {
     assert_eq!(meta.scan(b"", b"", 10).await.unwrap().len(), 4);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_that_no_journal_file_takes_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let meta = common::open(dir.path()).await.unwrap();
+    // By its bytes, and by its rows' overhead.
+    let mut large = Batch::new();
+    large.put("large", vec![0; common::JOURNAL_FILE as usize]);
+    let mut many = Batch::new();
+    for index in 0..50_000_u32 {
+        many.put(index.to_be_bytes().to_vec(), "");
+    }
+    for batch in [large, many] {
+        assert!(matches!(meta.commit(batch).await, Err(MetaError::Batch(_))));
+    }
+    put(&*meta, "a", "1").await;
+    assert_eq!(meta.scan(b"", b"", 9).await.unwrap().len(), 1);
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Commit(Vec<(u8, Option<u8>)>),

@@ -2,6 +2,7 @@
 
 use super::{BackendError, DirLock};
 use mooring_policy::ids::{TenantId, VolumeId};
+use parking_lot::Mutex;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -37,21 +38,13 @@ impl DataDir {
     /// The realm's directory.
     #[must_use]
     pub fn realm(&self) -> VolumeDir {
-        VolumeDir {
-            root: self.root.join("realm"),
-        }
+        VolumeDir { root: self.root.join("realm") }
     }
 
     /// A volume's directory. Nothing is touched yet.
     #[must_use]
     pub fn volume(&self, tenant: &TenantId, volume: VolumeId) -> VolumeDir {
-        VolumeDir {
-            root: self
-                .root
-                .join("tenants")
-                .join(tenant.as_str())
-                .join(volume.to_string()),
-        }
+        VolumeDir { root: self.root.join("tenants").join(tenant.as_str()).join(volume.to_string()) }
     }
 
     /// Whether anything sealed may lie here, so that a missing master key is a loss and not a first start.
@@ -133,9 +126,7 @@ fn make_dirs(path: &Path) -> Result<(), BackendError> {
     if path.is_dir() {
         return Ok(());
     }
-    let parent = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     if let Some(parent) = parent {
         make_dirs(parent)?;
     }
@@ -143,9 +134,7 @@ fn make_dirs(path: &Path) -> Result<(), BackendError> {
         Ok(()) => sync_dir(parent.unwrap_or(Path::new("."))),
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            Err(BackendError::NotADirectory {
-                path: path.to_path_buf(),
-            })
+            Err(BackendError::NotADirectory { path: path.to_path_buf() })
         }
         Err(error) => Err(BackendError::io("create", path, error)),
     }
@@ -155,18 +144,11 @@ fn check_private(path: &Path) -> Result<(), BackendError> {
     let data = std::fs::metadata(path).map_err(|error| BackendError::io("look at", path, error))?;
     let us = rustix::process::geteuid().as_raw();
     if data.uid() != us {
-        return Err(BackendError::Owner {
-            path: path.to_path_buf(),
-            owner: data.uid(),
-            us,
-        });
+        return Err(BackendError::Owner { path: path.to_path_buf(), owner: data.uid(), us });
     }
     let mode = data.permissions().mode() & 0o7777;
     if mode & 0o077 != 0 {
-        return Err(BackendError::Permissions {
-            path: path.to_path_buf(),
-            mode,
-        });
+        return Err(BackendError::Permissions { path: path.to_path_buf(), mode });
     }
     Ok(())
 }
@@ -176,32 +158,76 @@ fn check_writable(path: &Path) -> Result<(), BackendError> {
     let probe = path.join(".probe");
     let io = |error| BackendError::io("write", &probe, error);
     let read_only = |error: std::io::Error| match BackendError::io("write", &probe, error) {
-        BackendError::ReadOnly { source, .. } => BackendError::ReadOnly {
-            path: path.to_path_buf(),
-            source,
-        },
+        BackendError::ReadOnly { source, .. } => BackendError::ReadOnly { path: path.to_path_buf(), source },
         other => other,
     };
-    OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&probe)
-        .map_err(read_only)?;
+    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&probe).map_err(read_only)?;
     std::fs::remove_file(&probe).map_err(io)
 }
 
 /// Makes the entries of a directory durable.
 pub(crate) fn sync_dir(path: &Path) -> Result<(), BackendError> {
-    File::open(path)
-        .and_then(|dir| dir.sync_all())
-        .map_err(|error| BackendError::io("sync", path, error))
+    File::open(path).and_then(|dir| dir.sync_all()).map_err(|error| BackendError::io("sync", path, error))
 }
 
-/// Bytes of `path`'s filesystem that this process may still use.
-pub(crate) fn free_bytes(path: &Path) -> Result<u64, BackendError> {
-    let stat = rustix::fs::statvfs(path)
-        .map_err(|error| BackendError::io("ask for free space of", path, error))?;
-    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+/// Bytes of `path`'s filesystem that this process may still use, and all there are.
+fn space_of(path: &Path) -> Result<(u64, u64), BackendError> {
+    let stat =
+        rustix::fs::statvfs(path).map_err(|error| BackendError::io("ask for free space of", path, error))?;
+    let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+    Ok((bytes(stat.f_bavail), bytes(stat.f_blocks)))
+}
+
+/// Free space is asked for again after this many bytes.
+const SPACE_CHECK_EVERY: u64 = 1 << 20;
+
+/// Keeps writers from taking the last room of a filesystem, which deletes and the engine's own work need. Asks the
+/// system once per [`SPACE_CHECK_EVERY`].
+#[derive(Debug)]
+pub(crate) struct SpaceGuard {
+    path: PathBuf,
+    reserve: u64,
+    /// Bytes that may be taken before asking again.
+    credit: Mutex<u64>,
+}
+
+/// The reserve would be touched.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shortage {
+    pub free: u64,
+    pub need: u64,
+}
+
+impl SpaceGuard {
+    /// Keeps `reserve` bytes free.
+    pub fn new(path: PathBuf, reserve: u64) -> Self {
+        Self { path, reserve, credit: Mutex::new(0) }
+    }
+
+    /// Keeps `reserve` bytes free, at most a third of a small filesystem.
+    pub fn at_most_a_third(path: PathBuf, reserve: u64) -> Result<Self, BackendError> {
+        let (_, total) = space_of(&path)?;
+        Ok(Self::new(path, reserve.min(total / 3)))
+    }
+
+    /// Whether `bytes` may be taken.
+    pub fn take(&self, bytes: u64) -> Result<Option<Shortage>, BackendError> {
+        let mut credit = self.credit.lock();
+        if let Some(left) = credit.checked_sub(bytes) {
+            *credit = left;
+            return Ok(None);
+        }
+        let wanted = SPACE_CHECK_EVERY.max(bytes);
+        let (free, need) = (self.free()?, self.reserve + wanted);
+        if free < need {
+            return Ok(Some(Shortage { free, need }));
+        }
+        *credit = wanted - bytes;
+        Ok(None)
+    }
+
+    /// Bytes free.
+    pub fn free(&self) -> Result<u64, BackendError> {
+        Ok(space_of(&self.path)?.0)
+    }
 }

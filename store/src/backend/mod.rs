@@ -22,7 +22,7 @@ pub use dir::{DataDir, VolumeDir};
 pub use error::BackendError;
 pub use lock::DirLock;
 
-pub(crate) use dir::{free_bytes, sync_dir};
+pub(crate) use dir::{Shortage, SpaceGuard, sync_dir};
 
 #[cfg(test)]
 mod tests;

@@ -39,6 +39,14 @@ pub enum JournalError {
         /// What we read.
         supported: u16,
     },
+    /// The record does not fit a journal file. Nothing happened.
+    #[error("record of {bytes} bytes; a journal file takes {limit}")]
+    TooLarge {
+        /// Its length.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
     /// No room for the next journal file.
     #[error("no space left for the journal in {path}")]
     NoSpace {

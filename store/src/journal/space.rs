@@ -105,7 +105,12 @@ impl Journal {
     ///
     /// # Errors
     /// [`JournalError::NoSpace`] when the disk is full: nothing happened, and freeing space helps.
+    /// [`JournalError::TooLarge`] when no file would take it.
     pub async fn reserve(self: &Arc<Self>, body: usize) -> Result<Reservation, JournalError> {
+        let limit = self.options.max_body();
+        if body > limit {
+            return Err(JournalError::TooLarge { bytes: body, limit });
+        }
         let bytes = record_bytes(body) as u64;
         loop {
             self.check()?;

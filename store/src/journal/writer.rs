@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// The one that appends. Dropping it leaves the journal open for syncs.
+/// The one that appends. Dropping it stops the journal, as nothing can be appended any more.
 pub struct JournalWriter {
     journal: Arc<Journal>,
     epoch: u64,
@@ -140,6 +140,12 @@ impl JournalWriter {
             at: HEAD_BYTES as u64,
         });
         Ok(())
+    }
+}
+
+impl Drop for JournalWriter {
+    fn drop(&mut self) {
+        self.journal.abandon();
     }
 }
 

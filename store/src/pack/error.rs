@@ -74,9 +74,18 @@ pub enum PackError {
         /// What the system said.
         source: Arc<std::io::Error>,
     },
+    /// The filesystem does not say how much room it has.
+    #[error("cannot ask for free space: {0}")]
+    Space(Arc<crate::backend::BackendError>),
     /// A key cannot be made.
     #[error(transparent)]
     Seal(#[from] crate::seal::SealError),
+}
+
+impl From<crate::backend::BackendError> for PackError {
+    fn from(error: crate::backend::BackendError) -> Self {
+        Self::Space(Arc::new(error))
+    }
 }
 
 impl PackError {

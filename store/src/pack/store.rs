@@ -7,6 +7,7 @@ use super::format::{self, EXTENT_HEAD, Head};
 use super::open::OpenPack;
 use super::read::Handle;
 use super::recover::{self, Sealed};
+use crate::backend::SpaceGuard;
 use crate::seal::{Hash, HashKey, TAG_BYTES, VolumeKeys};
 use bytes::Bytes;
 use mooring_policy::rng::Random;
@@ -19,6 +20,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// A pack is full at this size.
 pub const PACK_BYTES: u32 = 16 << 20;
+
+/// Room that appends leave free (at most a third of a small filesystem): more than the metadata's reserve, so that
+/// a disk full of data still takes the rows that delete it.
+const SPACE_RESERVE: u64 = 96 << 20;
 
 /// Appends and hashes of up to this many bytes are done on the caller's thread.
 const INLINE_BYTES: usize = 32 << 10;
@@ -60,6 +65,7 @@ pub struct PackStore {
     pub(super) cache: moka::future::Cache<(PackId, u32), Bytes>,
     handles: moka::sync::Cache<PackId, Arc<Handle>>,
     hash_key: HashKey,
+    space: SpaceGuard,
     state: Mutex<State>,
     /// One makes the next pack at a time.
     turning: Mutex<()>,
@@ -95,10 +101,8 @@ impl PackStore {
             cache,
             handles: moka::sync::Cache::new(OPEN_FILES),
             hash_key: options.keys.hash_key(),
-            state: Mutex::new(State {
-                sealed: found.into_iter().collect(),
-                ..State::default()
-            }),
+            space: SpaceGuard::at_most_a_third(options.dir.clone(), SPACE_RESERVE)?,
+            state: Mutex::new(State { sealed: found.into_iter().collect(), ..State::default() }),
             turning: Mutex::new(()),
             appended: AtomicU64::new(0),
             synced: AtomicU64::new(0),
@@ -122,9 +126,7 @@ impl PackStore {
         }
         let (extents, key) = (extents.to_vec(), self.hash_key.clone());
         let hash = move || extents.iter().map(|data| key.hash(data)).collect();
-        tokio::task::spawn_blocking(hash)
-            .await
-            .map_err(|error| joined(&self.options, error))
+        tokio::task::spawn_blocking(hash).await.map_err(|error| joined(&self.options, error))
     }
 
     /// Writes extents and says where they are, in the same order. On return they are in the file: they survive
@@ -132,10 +134,7 @@ impl PackStore {
     ///
     /// # Errors
     /// On any error nothing of this call may be referred to, and the store stays usable.
-    pub async fn append(
-        self: &Arc<Self>,
-        extents: Vec<ExtentIn>,
-    ) -> Result<Vec<ExtentRef>, PackError> {
+    pub async fn append(self: &Arc<Self>, extents: Vec<ExtentIn>) -> Result<Vec<ExtentRef>, PackError> {
         let limit = MAX_EXTENT_BYTES;
         let sizes = || extents.iter().map(|extent| extent.data.len());
         if let Some(bytes) = sizes().find(|bytes| *bytes == 0 || *bytes > limit) {
@@ -147,21 +146,17 @@ impl PackStore {
         }
         let store = Arc::clone(self);
         let append = move || store.append_now(extents);
-        tokio::task::spawn_blocking(append)
-            .await
-            .map_err(|error| joined(&self.options, error))?
+        tokio::task::spawn_blocking(append).await.map_err(|error| joined(&self.options, error))?
     }
 
     fn append_now(self: &Arc<Self>, extents: Vec<ExtentIn>) -> Result<Vec<ExtentRef>, PackError> {
-        let ready: Vec<_> = extents
-            .iter()
-            .map(|extent| codec::encode(&extent.data))
-            .collect();
-        let sizes: Vec<u32> = ready
-            .iter()
-            .map(|(stored, _)| (EXTENT_HEAD + stored.len() + TAG_BYTES) as u32)
-            .collect();
+        let ready: Vec<_> = extents.iter().map(|extent| codec::encode(&extent.data)).collect();
+        let sizes: Vec<u32> =
+            ready.iter().map(|(stored, _)| (EXTENT_HEAD + stored.len() + TAG_BYTES) as u32).collect();
         let mut refs = Vec::with_capacity(extents.len());
+        if self.space.take(sizes.iter().copied().map(u64::from).sum())?.is_some() {
+            return Err(PackError::NoSpace { path: self.options.dir.clone() });
+        }
         while refs.len() < extents.len() {
             let done = refs.len();
             let pack = self.current()?;
@@ -189,12 +184,8 @@ impl PackStore {
         ready: &[(Bytes, u8)],
     ) -> Result<(Vec<u8>, Vec<(Entry, u32)>), PackError> {
         let volume = self.options.keys.volume().get();
-        let total = ready
-            .iter()
-            .map(|(stored, _)| EXTENT_HEAD + stored.len() + TAG_BYTES)
-            .sum();
-        let (mut bytes, mut entries) =
-            (Vec::with_capacity(total), Vec::with_capacity(extents.len()));
+        let total = ready.iter().map(|(stored, _)| EXTENT_HEAD + stored.len() + TAG_BYTES).sum();
+        let (mut bytes, mut entries) = (Vec::with_capacity(total), Vec::with_capacity(extents.len()));
         for (extent, (stored, flags)) in extents.iter().zip(ready) {
             let head = bytes.len();
             let extent_ref = ExtentRef {
@@ -208,18 +199,9 @@ impl PackStore {
             bytes.resize(head + EXTENT_HEAD, 0);
             bytes.extend_from_slice(stored);
             let place = format::place(volume, &extent_ref);
-            pack.cipher.seal_tail(
-                u64::from(extent_ref.offset),
-                &place,
-                &mut bytes,
-                head + EXTENT_HEAD,
-            )?;
+            pack.cipher.seal_tail(u64::from(extent_ref.offset), &place, &mut bytes, head + EXTENT_HEAD)?;
             let crc = crc32c::crc32c(&bytes[head + EXTENT_HEAD..]);
-            let entry = Entry {
-                extent: extent_ref,
-                domain: extent.domain,
-                owner: extent.owner,
-            };
+            let entry = Entry { extent: extent_ref, domain: extent.domain, owner: extent.owner };
             bytes[head..head + EXTENT_HEAD].copy_from_slice(&format::extent_head(&entry, crc));
             entries.push((entry, crc));
         }
@@ -239,16 +221,8 @@ impl PackStore {
         let mut id = [0; 16];
         self.options.random.fill(&mut id);
         let id = PackId(uuid::Builder::from_random_bytes(id).into_uuid().as_u128());
-        let head = Head {
-            volume: self.options.keys.volume().get(),
-            epoch: self.options.epoch,
-            id,
-        };
-        let pack = Arc::new(OpenPack::create(
-            &self.options.dir,
-            head,
-            self.options.keys.pack(id.0)?,
-        )?);
+        let head = Head { volume: self.options.keys.volume().get(), epoch: self.options.epoch, id };
+        let pack = Arc::new(OpenPack::create(&self.options.dir, head, self.options.keys.pack(id.0)?)?);
         self.entered.store(true, Ordering::Release);
         let mut state = self.state.lock();
         state.open.insert(id, Arc::clone(&pack));
@@ -259,11 +233,7 @@ impl PackStore {
     /// Takes a full pack out of use and finishes it in the background.
     fn turn(self: &Arc<Self>, full: &Arc<OpenPack>) {
         let mut state = self.state.lock();
-        if state
-            .current
-            .as_ref()
-            .is_none_or(|current| current.id != full.id)
-        {
+        if state.current.as_ref().is_none_or(|current| current.id != full.id) {
             return;
         }
         state.current = None;
@@ -286,13 +256,7 @@ impl PackStore {
         let mut state = self.state.lock();
         state.open.remove(&pack.id);
         if let Some(path) = done {
-            state.sealed.insert(
-                pack.id,
-                Sealed {
-                    epoch: self.options.epoch,
-                    path,
-                },
-            );
+            state.sealed.insert(pack.id, Sealed { epoch: self.options.epoch, path });
         }
         Ok(())
     }
@@ -309,17 +273,11 @@ impl PackStore {
             };
             open.iter().try_for_each(|pack| match store.finish(pack) {
                 // The background finished it first.
-                Err(PackError::Io { source, .. })
-                    if source.kind() == std::io::ErrorKind::NotFound =>
-                {
-                    Ok(())
-                }
+                Err(PackError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(()),
                 other => other,
             })
         };
-        tokio::task::spawn_blocking(finish_all)
-            .await
-            .map_err(|error| joined(&self.options, error))?
+        tokio::task::spawn_blocking(finish_all).await.map_err(|error| joined(&self.options, error))?
     }
 
     /// Makes everything appended before the call durable. Concurrent callers share the fdatasync.
@@ -345,9 +303,7 @@ impl PackStore {
         let open: Vec<_> = self.state.lock().open.values().cloned().collect();
         let synced = open.iter().try_for_each(|pack| {
             self.fdatasyncs.fetch_add(1, Ordering::Relaxed);
-            pack.file
-                .sync_data()
-                .map_err(|error| PackError::io("sync", &pack.path, error))
+            pack.file.sync_data().map_err(|error| PackError::io("sync", &pack.path, error))
         });
         let synced = synced.and_then(|()| {
             if !self.entered.swap(false, Ordering::AcqRel) {
@@ -374,10 +330,9 @@ impl PackStore {
     fn check(&self) -> Result<(), PackError> {
         match &self.state.lock().stopped {
             None => Ok(()),
-            Some(error) => Err(PackError::Stopped {
-                path: self.options.dir.clone(),
-                reason: error.to_string(),
-            }),
+            Some(error) => {
+                Err(PackError::Stopped { path: self.options.dir.clone(), reason: error.to_string() })
+            }
         }
     }
 
@@ -385,16 +340,9 @@ impl PackStore {
     #[must_use]
     pub fn list(&self) -> Vec<PackInfo> {
         let state = self.state.lock();
-        let sealed = state.sealed.iter().map(|(id, pack)| PackInfo {
-            id: *id,
-            epoch: pack.epoch,
-            sealed: true,
-        });
-        let open = state.open.keys().map(|id| PackInfo {
-            id: *id,
-            epoch: self.options.epoch,
-            sealed: false,
-        });
+        let sealed =
+            state.sealed.iter().map(|(id, pack)| PackInfo { id: *id, epoch: pack.epoch, sealed: true });
+        let open = state.open.keys().map(|id| PackInfo { id: *id, epoch: self.options.epoch, sealed: false });
         sealed.chain(open).collect()
     }
 
@@ -405,11 +353,7 @@ impl PackStore {
             if let Some(open) = state.open.get(&pack) {
                 return Ok(open.entries());
             }
-            state
-                .sealed
-                .get(&pack)
-                .map(|sealed| sealed.path.clone())
-                .ok_or(PackError::Missing { pack })?
+            state.sealed.get(&pack).map(|sealed| sealed.path.clone()).ok_or(PackError::Missing { pack })?
         };
         let read = tokio::task::spawn_blocking(move || recover::read_entries(&path, pack)).await;
         read.map_err(|error| joined(&self.options, error))?
@@ -422,21 +366,16 @@ impl PackStore {
             if state.open.contains_key(&pack) {
                 return Err(PackError::Busy { pack });
             }
-            state
-                .sealed
-                .remove(&pack)
-                .ok_or(PackError::Missing { pack })?
+            state.sealed.remove(&pack).ok_or(PackError::Missing { pack })?
         };
         self.handles.invalidate(&pack);
         let path = sealed.path.clone();
         let removed = tokio::task::spawn_blocking(move || std::fs::remove_file(path)).await;
-        removed
-            .map_err(|error| joined(&self.options, error))?
-            .map_err(|error| {
-                let error = PackError::io("delete", &sealed.path, error);
-                self.state.lock().sealed.insert(pack, sealed);
-                error
-            })
+        removed.map_err(|error| joined(&self.options, error))?.map_err(|error| {
+            let error = PackError::io("delete", &sealed.path, error);
+            self.state.lock().sealed.insert(pack, sealed);
+            error
+        })
     }
 
     /// A file to read `pack` from.
@@ -444,10 +383,7 @@ impl PackStore {
         let cached = self.handles.try_get_with(pack, || {
             let (open, sealed) = {
                 let state = self.state.lock();
-                (
-                    state.open.get(&pack).cloned(),
-                    state.sealed.get(&pack).cloned(),
-                )
+                (state.open.get(&pack).cloned(), state.sealed.get(&pack).cloned())
             };
             let cipher = self.options.keys.pack(pack.0)?;
             if let Some(open) = open {
@@ -460,11 +396,7 @@ impl PackStore {
             }
             let path = sealed.ok_or(PackError::Missing { pack })?.path;
             match File::open(&path) {
-                Ok(file) => Ok(Arc::new(Handle {
-                    file: Arc::new(file),
-                    cipher,
-                    path,
-                })),
+                Ok(file) => Ok(Arc::new(Handle { file: Arc::new(file), cipher, path })),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                     Err(PackError::Missing { pack })
                 }

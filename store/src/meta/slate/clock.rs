@@ -20,10 +20,7 @@ pub(super) struct EngineClock {
 
 impl EngineClock {
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self {
-            clock,
-            floor: AtomicI64::new(0),
-        }
+        Self { clock, floor: AtomicI64::new(0) }
     }
 
     /// The database has seen this moment (milliseconds since 1970).

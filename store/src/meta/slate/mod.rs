@@ -18,7 +18,7 @@ mod wal;
 pub use settings::BlockCache;
 
 use super::{Batch, Meta, MetaError, Op, Rows, SCAN_PAGE_BYTES, Seq, Watermarks};
-use crate::backend::{DirLock, VolumeDir, free_bytes};
+use crate::backend::{DirLock, Shortage, SpaceGuard, VolumeDir};
 use crate::journal::{Journal, JournalError, JournalOptions, Reservation};
 use crate::seal::{BlockSealer, VolumeKeys};
 use async_trait::async_trait;
@@ -27,7 +27,6 @@ use clock::EngineClock;
 use mooring_policy::rng::Random;
 use mooring_policy::time::Clock;
 use object_store::local::LocalFileSystem;
-use parking_lot::Mutex;
 use slatedb::config::{CloseOptions, FlushOptions, FlushType, ScanOptions};
 use slatedb::{CloseReason, Db, ErrorKind, GarbageCollectorBuilder, WriteBatch};
 use std::ops::Bound;
@@ -37,12 +36,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use wal::{Collector, Init, Shared};
 
-/// Space that commits other than deletes leave free, so that a full disk still takes the engine's own flushes and
-/// the deletes that free it.
+/// Space that commits other than deletes leave free, so that a full disk still takes the deletes that free it, and
+/// the rows that are in memory and journal and go to tables later.
 pub const SPACE_RESERVE: u64 = 64 << 20;
-
-/// Free space is asked for again after this many committed bytes.
-const SPACE_CHECK_EVERY: u64 = 1 << 20;
 
 /// Longest that closing waits for the last rows to reach the tables. What does not is replayed at the next open.
 const CLOSE_WITHIN: Duration = Duration::from_secs(3);
@@ -76,15 +72,8 @@ pub struct SlateMeta {
     received: AtomicU64,
     /// Sequence of the last row that was there at open.
     opened_at: u64,
-    space: Mutex<SpaceCheck>,
-    space_reserve: u64,
+    space: SpaceGuard,
     _lock: Arc<DirLock>,
-}
-
-#[derive(Default)]
-struct SpaceCheck {
-    /// Bytes that may be committed before asking again.
-    credit: u64,
 }
 
 impl SlateMeta {
@@ -93,21 +82,14 @@ impl SlateMeta {
         let path = options.dir.path().to_path_buf();
         let shared = Arc::new(Shared::default());
         let clock = Arc::new(EngineClock::new(Arc::clone(&options.clock)));
-        let db =
-            build(&options, &shared, clock)
-                .await
-                .map_err(|error| match shared.failure.get() {
-                    Some(failure) => MetaError::Journal(failure.clone()),
-                    None => engine_error(&path, error),
-                })?;
-        let journal = shared
-            .journal
-            .get()
-            .cloned()
-            .ok_or_else(|| MetaError::Closed {
-                path: path.clone(),
-                reason: "the engine opened without its journal".to_owned(),
-            })?;
+        let db = build(&options, &shared, clock).await.map_err(|error| match shared.failure.get() {
+            Some(failure) => MetaError::Journal(failure.clone()),
+            None => engine_error(&path, error),
+        })?;
+        let journal = shared.journal.get().cloned().ok_or_else(|| MetaError::Closed {
+            path: path.clone(),
+            reason: "the engine opened without its journal".to_owned(),
+        })?;
         let tables = db.manifest().last_l0_seq();
         let opened_at = tables.max(shared.replayed_seq.load(Ordering::Relaxed));
         Ok(Arc::new(Self {
@@ -116,8 +98,7 @@ impl SlateMeta {
             path,
             received: AtomicU64::new(opened_at),
             opened_at,
-            space: Mutex::default(),
-            space_reserve: options.space_reserve,
+            space: SpaceGuard::new(options.dir.path().to_path_buf(), options.space_reserve),
             _lock: options.lock,
         }))
     }
@@ -136,61 +117,40 @@ impl SlateMeta {
 
     /// Moves everything from memory to the tables: for tests, and before a checkpoint.
     pub async fn flush(&self) -> Result<(), MetaError> {
-        let options = FlushOptions {
-            flush_type: FlushType::MemTable,
-        };
-        self.db
-            .flush_with_options(options)
-            .await
-            .map_err(|error| self.failed(error))
+        let options = FlushOptions { flush_type: FlushType::MemTable };
+        self.db.flush_with_options(options).await.map_err(|error| self.failed(error))
     }
 
-    /// Refuses changes that take room when the disk is nearly full. Asks the system once per
-    /// [`SPACE_CHECK_EVERY`].
+    /// Refuses changes that take room when the disk is nearly full.
     fn check_space(&self, bytes: u64) -> Result<(), MetaError> {
-        let mut space = self.space.lock();
-        if space.credit >= bytes {
-            space.credit -= bytes;
-            return Ok(());
+        match self.space.take(bytes)? {
+            None => Ok(()),
+            Some(Shortage { free, need }) => Err(MetaError::NoSpace { path: self.path.clone(), free, need }),
         }
-        let free = free_bytes(&self.path)?;
-        let need = self.space_reserve + SPACE_CHECK_EVERY.max(bytes);
-        if free < need {
-            return Err(MetaError::NoSpace {
-                path: self.path.clone(),
-                free,
-                need,
-            });
-        }
-        space.credit = SPACE_CHECK_EVERY.max(bytes) - bytes;
-        Ok(())
     }
 
     /// The engine's error, or the journal's when that is what stopped the engine.
     fn failed(&self, error: slatedb::Error) -> MetaError {
         match self.journal.check() {
             Ok(()) => engine_error(&self.path, error),
-            Err(JournalError::Closed { path }) => MetaError::Closed {
-                path,
-                reason: "closed by its owner".to_owned(),
-            },
+            Err(JournalError::Closed { path }) => {
+                MetaError::Closed { path, reason: "closed by its owner".to_owned() }
+            }
             Err(error) => MetaError::Journal(error),
         }
     }
 
     fn journal_failed(&self, error: JournalError) -> MetaError {
         match error {
-            JournalError::Closed { path } => MetaError::Closed {
-                path,
-                reason: "closed by its owner".to_owned(),
-            },
+            JournalError::Closed { path } => {
+                MetaError::Closed { path, reason: "closed by its owner".to_owned() }
+            }
             JournalError::NoSpace { path } => {
-                let free = free_bytes(&self.path).unwrap_or(0);
-                MetaError::NoSpace {
-                    path,
-                    free,
-                    need: crate::journal::FILE_BYTES,
-                }
+                let free = self.space.free().unwrap_or(0);
+                MetaError::NoSpace { path, free, need: crate::journal::FILE_BYTES }
+            }
+            JournalError::TooLarge { bytes, limit } => {
+                MetaError::Batch(format!("its rows take {bytes} bytes of a journal file's {limit}; split it"))
             }
             error => MetaError::Journal(error),
         }
@@ -203,29 +163,18 @@ async fn build(
     clock: Arc<EngineClock>,
 ) -> Result<Db, slatedb::Error> {
     let invalid = |error: &dyn std::fmt::Display| slatedb::Error::invalid(error.to_string());
-    let store =
-        LocalFileSystem::new_with_prefix(options.dir.meta()).map_err(|error| invalid(&error))?;
+    let store = LocalFileSystem::new_with_prefix(options.dir.meta()).map_err(|error| invalid(&error))?;
     let store: Arc<dyn object_store::ObjectStore> = Arc::new(store.with_fsync(true));
     let sealer = BlockSealer::new(options.keys.clone(), options.random.as_ref());
     let sealer = sealer.map_err(|error| invalid(&error))?;
     let journal = JournalOptions {
         file_bytes: options.journal_file_bytes,
-        ..JournalOptions::new(
-            options.dir.journal(),
-            options.keys.clone(),
-            Arc::clone(&options.random),
-        )
+        ..JournalOptions::new(options.dir.journal(), options.keys.clone(), Arc::clone(&options.random))
     };
-    let init = Init {
-        options: journal,
-        shared: Arc::clone(shared),
-        clock: Arc::clone(&clock),
-    };
+    let init = Init { options: journal, shared: Arc::clone(shared), clock: Arc::clone(&clock) };
     let collector = GarbageCollectorBuilder::new(settings::DB_PATH, Arc::clone(&store))
         .with_options(settings::garbage_collector())
-        .with_wal_gc(Arc::new(Collector {
-            shared: Arc::clone(shared),
-        }));
+        .with_wal_gc(Arc::new(Collector { shared: Arc::clone(shared) }));
     Db::builder(settings::DB_PATH, store)
         .with_settings(settings::settings())
         .with_wal_writer(Box::new(init))
@@ -241,14 +190,10 @@ fn engine_error(path: &std::path::Path, error: slatedb::Error) -> MetaError {
     let path = path.to_path_buf();
     match error.kind() {
         ErrorKind::Closed(CloseReason::Fenced) => MetaError::Fenced { path },
-        ErrorKind::Closed(CloseReason::Clean) => MetaError::Closed {
-            path,
-            reason: "closed by its owner".to_owned(),
-        },
-        _ => MetaError::Engine {
-            path,
-            source: Box::new(error),
-        },
+        ErrorKind::Closed(CloseReason::Clean) => {
+            MetaError::Closed { path, reason: "closed by its owner".to_owned() }
+        }
+        _ => MetaError::Engine { path, source: Box::new(error) },
     }
 }
 
@@ -262,26 +207,15 @@ impl Meta for SlateMeta {
         if limit == 0 || (!end.is_empty() && start >= end) {
             return Ok(Rows::new());
         }
-        let upper = if end.is_empty() {
-            Bound::Unbounded
-        } else {
-            Bound::Excluded(end)
-        };
+        let upper = if end.is_empty() { Bound::Unbounded } else { Bound::Excluded(end) };
         let options = ScanOptions {
             cache_blocks: true,
-            read_ahead_bytes: if limit > settings::SHORT_SCAN {
-                settings::READ_AHEAD
-            } else {
-                1
-            },
+            read_ahead_bytes: if limit > settings::SHORT_SCAN { settings::READ_AHEAD } else { 1 },
             ..ScanOptions::default()
         };
         let range = (Bound::Included(start), upper);
-        let mut found = self
-            .db
-            .scan_with_options(range, &options)
-            .await
-            .map_err(|error| self.failed(error))?;
+        let mut found =
+            self.db.scan_with_options(range, &options).await.map_err(|error| self.failed(error))?;
         let (mut rows, mut bytes) = (Rows::new(), 0);
         while rows.len() < limit && bytes < SCAN_PAGE_BYTES {
             let Some(row) = found.next().await.map_err(|error| self.failed(error))? else {
@@ -319,10 +253,7 @@ impl Meta for SlateMeta {
 
     async fn sync(&self) -> Result<Seq, MetaError> {
         let seq = self.watermarks().received;
-        self.journal
-            .sync()
-            .await
-            .map_err(|error| self.journal_failed(error))?;
+        self.journal.sync().await.map_err(|error| self.journal_failed(error))?;
         Ok(seq)
     }
 
@@ -330,24 +261,13 @@ impl Meta for SlateMeta {
         // The order of the loads keeps journalled <= received.
         let journalled = Seq(self.journal.progress().synced_seq.max(self.opened_at));
         let received = Seq(self.received.load(Ordering::Acquire).max(journalled.0));
-        Watermarks {
-            received,
-            journalled,
-            stored: journalled,
-        }
+        Watermarks { received, journalled, stored: journalled }
     }
 
     async fn close(self: Arc<Self>) -> Result<(), MetaError> {
-        self.journal
-            .sync()
-            .await
-            .map_err(|error| self.journal_failed(error))?;
-        let to_tables = CloseOptions {
-            flush_type: Some(FlushType::MemTable),
-        };
-        let closed = match tokio::time::timeout(CLOSE_WITHIN, self.db.close_with_options(to_tables))
-            .await
-        {
+        self.journal.sync().await.map_err(|error| self.journal_failed(error))?;
+        let to_tables = CloseOptions { flush_type: Some(FlushType::MemTable) };
+        let closed = match tokio::time::timeout(CLOSE_WITHIN, self.db.close_with_options(to_tables)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(engine_error(&self.path, error)),
             Err(_) => {
@@ -361,9 +281,17 @@ impl Meta for SlateMeta {
     }
 }
 
+/// Going away without [`Meta::close`] is like a stop of the process: the journal has everything.
 impl Drop for SlateMeta {
     fn drop(&mut self) {
         self.journal.abandon();
+        // The engine's background tasks do not end by themselves.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let db = self.db.clone();
+            runtime.spawn(async move {
+                let _ = db.close_with_options(CloseOptions { flush_type: None }).await;
+            });
+        }
     }
 }
 
@@ -376,10 +304,7 @@ struct Held<'a> {
 
 impl<'a> Held<'a> {
     fn new(db: &'a Db, room: Reservation) -> Self {
-        Self {
-            db,
-            room: Some(room),
-        }
+        Self { db, room: Some(room) }
     }
 
     fn done(mut self) {
@@ -394,11 +319,7 @@ impl Drop for Held<'_> {
         if let Ok(runtime) = runtime {
             runtime.spawn(async move {
                 // Passes through the same queue, behind the batch.
-                let _ = db
-                    .flush_with_options(FlushOptions {
-                        flush_type: FlushType::Wal,
-                    })
-                    .await;
+                let _ = db.flush_with_options(FlushOptions { flush_type: FlushType::Wal }).await;
                 drop(room);
             });
         }

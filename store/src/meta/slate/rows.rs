@@ -72,11 +72,7 @@ pub(super) fn decode(body: Vec<u8>) -> Option<(u64, Vec<RowEntry>)> {
 fn row(seq: u64, body: &mut Bytes) -> Option<RowEntry> {
     let kind = body.try_get_u8().ok()?;
     let mut stamp = |present: u8| -> Option<Option<i64>> {
-        if kind & present == 0 {
-            Some(None)
-        } else {
-            body.try_get_i64_le().ok().map(Some)
-        }
+        if kind & present == 0 { Some(None) } else { body.try_get_i64_le().ok().map(Some) }
     };
     let create_ts = stamp(CREATED)?;
     let expire_ts = stamp(EXPIRES)?;
@@ -93,13 +89,7 @@ fn row(seq: u64, body: &mut Bytes) -> Option<RowEntry> {
         TOMBSTONE => ValueDeletable::Tombstone,
         _ => return None,
     };
-    Some(RowEntry {
-        key,
-        value,
-        seq,
-        create_ts,
-        expire_ts,
-    })
+    Some(RowEntry { key, value, seq, create_ts, expire_ts })
 }
 
 #[cfg(test)]
@@ -117,12 +107,7 @@ mod tests {
             expire_ts,
         };
         let rows = vec![
-            row(
-                "a",
-                ValueDeletable::Value(Bytes::from("one")),
-                Some(-5),
-                None,
-            ),
+            row("a", ValueDeletable::Value(Bytes::from("one")), Some(-5), None),
             row("b", ValueDeletable::Tombstone, None, None),
             row("c", ValueDeletable::Merge(Bytes::new()), Some(1), Some(2)),
         ];

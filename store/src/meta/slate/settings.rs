@@ -37,9 +37,7 @@ impl BlockCache {
             .with_block_cache(Some(part(bytes / 4 * 3)))
             .with_meta_cache(Some(part(bytes / 4)))
             .build();
-        Self {
-            cache: Arc::new(cache),
-        }
+        Self { cache: Arc::new(cache) }
     }
 
     pub(super) fn engine(&self) -> Arc<dyn DbCache> {
@@ -71,11 +69,7 @@ pub(super) fn settings() -> Settings {
 
 pub(super) fn garbage_collector() -> GarbageCollectorOptions {
     let every = |interval, min_age| {
-        Some(GarbageCollectorDirectoryOptions {
-            interval: Some(interval),
-            min_age,
-            ..Default::default()
-        })
+        Some(GarbageCollectorDirectoryOptions { interval: Some(interval), min_age, ..Default::default() })
     };
     let minute = Duration::from_secs(60);
     GarbageCollectorOptions {

@@ -6,15 +6,13 @@
 
 use super::clock::EngineClock;
 use super::rows;
-use crate::journal::{
-    self, Journal, JournalError, JournalOptions, JournalWriter, Progress, Replay,
-};
+use crate::journal::{self, Journal, JournalError, JournalOptions, JournalWriter, Progress, Replay};
 use async_trait::async_trait;
 use futures::FutureExt;
 use slatedb::RowEntry;
 use slatedb::wal::{
-    WalError, WalEvent, WalFileRange, WalFlushResult, WalGc, WalIterator, WalObserver, WalRows,
-    WalStatus, WalStatusListener, WalWriter, WriterInit, WriterInitResult, WriterManifest,
+    WalError, WalEvent, WalFileRange, WalFlushResult, WalGc, WalIterator, WalObserver, WalRows, WalStatus,
+    WalStatusListener, WalWriter, WriterInit, WriterInitResult, WriterManifest,
 };
 use std::ops::{Bound, RangeInclusive};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -47,10 +45,7 @@ pub(super) struct Init {
 
 #[async_trait]
 impl WriterInit for Init {
-    async fn fence_and_init(
-        &self,
-        manifest: &mut WriterManifest,
-    ) -> Result<WriterInitResult, WalError> {
+    async fn fence_and_init(&self, manifest: &mut WriterManifest) -> Result<WriterInitResult, WalError> {
         // The directory lock keeps other writers out of the journal; the manifest's epoch is bumped already and
         // keeps them out of the tables.
         let (epoch, after) = (manifest.epoch(), manifest.replay_after_wal_id());
@@ -61,10 +56,7 @@ impl WriterInit for Init {
             .map_err(|error| WalError::InternalError(Arc::new(error)))?
             .map_err(|error| self.shared.fail(error))?;
         if recovery.torn_bytes > 0 {
-            tracing::warn!(
-                bytes = recovery.torn_bytes,
-                "dropped the torn tail of the journal"
-            );
+            tracing::warn!(bytes = recovery.torn_bytes, "dropped the torn tail of the journal");
         }
         let replay = Some(recovery.replay(after));
         let writer = JournalWriter::start(recovery, epoch);
@@ -102,9 +94,7 @@ impl WalIterator for Replayed {
         let rows = portion.map_err(|error| self.shared.fail(error))?;
         for row in rows.iter().flat_map(|rows| &rows.rows) {
             self.clock.seen(row.create_ts.unwrap_or(0));
-            self.shared
-                .replayed_seq
-                .fetch_max(row.seq, Ordering::Relaxed);
+            self.shared.replayed_seq.fetch_max(row.seq, Ordering::Relaxed);
         }
         Ok(rows)
     }
@@ -126,10 +116,7 @@ fn read_portion(replay: &mut Replay) -> Result<Option<WalRows>, JournalError> {
         all.extend(rows);
         last = Some(id);
     }
-    Ok(last.map(|id| WalRows {
-        rows: all,
-        last_consumed_wal_file_id: id,
-    }))
+    Ok(last.map(|id| WalRows { rows: all, last_consumed_wal_file_id: id }))
 }
 
 struct Writer {
@@ -150,21 +137,13 @@ impl WalWriter for Writer {
         let journal = Arc::clone(self.writer.journal());
         journal.check().map_err(|error| wal_error(&error))?;
         let wal_id = journal.appended_id();
-        let completion = async move {
-            journal
-                .sync()
-                .await
-                .map(|_| ())
-                .map_err(|error| wal_error(&error))
-        }
-        .boxed();
+        let completion =
+            async move { journal.sync().await.map(|_| ()).map_err(|error| wal_error(&error)) }.boxed();
         Ok(WalFlushResult { wal_id, completion })
     }
 
     fn observer(&self) -> Box<dyn WalObserver> {
-        Box::new(Observer {
-            journal: Arc::clone(self.writer.journal()),
-        })
+        Box::new(Observer { journal: Arc::clone(self.writer.journal()) })
     }
 
     fn status(&self) -> Result<WalStatus, WalStatus> {
@@ -209,11 +188,7 @@ fn status(progress: &Progress) -> Result<WalStatus, WalStatus> {
         last_flushed_wal_id: progress.synced_id,
         last_flushed_seq: Some(progress.synced_seq).filter(|seq| *seq > 0),
     };
-    if status.closed_reason.is_some() {
-        Err(status)
-    } else {
-        Ok(status)
-    }
+    if status.closed_reason.is_some() { Err(status) } else { Ok(status) }
 }
 
 fn wal_error(error: &JournalError) -> WalError {
