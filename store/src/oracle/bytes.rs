@@ -146,8 +146,11 @@ impl State {
         (to, to_offset): (Ino, u64),
         length: u64,
     ) -> Result<(u64, Attr)> {
-        self.seen(cx, from)?;
-        self.seen(cx, to)?;
+        for ino in [from, to] {
+            if cx.confined && !self.within(cx.root, ino) {
+                return Err(StoreError::Stale(ino));
+            }
+        }
         let source = self.file(cx, from)?.clone();
         let length = length.min(source.attr.size.saturating_sub(from_offset));
         let target = self.file(cx, to)?;

@@ -18,7 +18,8 @@ impl Upload {
 impl State {
     pub(super) fn upload_create(&mut self, cx: &Caller, key: &[u8], meta: ObjectMeta) -> Result<UploadInfo> {
         super::objects::check_key(key)?;
-        let id = format!("{:032x}", self.uploads.len() + 1);
+        let id = format!("{:032x}", self.next);
+        self.next += 1;
         let (root, key) = (cx.root, key.to_vec());
         let upload = Upload { root, key, started: cx.now, meta, completed: None, parts: BTreeMap::new() };
         let info = upload.info(&id);

@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test binary uses a part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+pub mod dump;
+
 use mooring_policy::action::Action;
 use mooring_policy::ids::VolumeId;
 use mooring_policy::rng::{SeededRandom, SystemRandom};

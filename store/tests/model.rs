@@ -1,0 +1,635 @@
+//! A volume on disk against the definition of right: random operations through both doors, with crashes.
+//!
+//! Each run is one seed. `MOORING_SEED=<n> cargo test -p mooring-store --test model` replays one; `MOORING_RUNS=<n>`
+//! makes more of them. After every few operations both trees are compared as a whole and the volume's checker must
+//! find nothing. Crashes are of two kinds: the process dies (all that returned is kept), or the power goes (what is
+//! left is the state after some operation not before the last sync).
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod volumes;
+
+use bytes::Bytes;
+use mooring_policy::rng::{Random, SeededRandom, SystemRandom};
+use mooring_protocol::types::{
+    Allocate, Attr, FileKind, Ino, Name, NewNode, RenameMode, Seek, SetAttr, SetTime, Time, XattrMode,
+};
+use mooring_store::api::{
+    Caller, Condition, ListQuery, ObjectMeta, Objects, PartInfo, Result, Staged, Tree, WriteAt,
+};
+use mooring_store::error::StoreError;
+use mooring_store::oracle::Oracle;
+use mooring_store::volume::{Config, LocalOptions, Volume};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use volumes::dump::{Known, attr_line, dump};
+use volumes::{at, name, options};
+
+const NAMES: [&str; 7] = ["a", "b", "a.b", "a0", "c", "%:b%2Fc", "dir"];
+const KEYS: [&str; 22] = [
+    "a", "b", "a/b", "a/b/c", "a/", "a/b/", "a//b", "/", "//", "a/.", "../a", "a/../b", "a.b/c", "a0",
+    "c/a/b/a0", "dir/", "dir/a", "dir//", "dir/a/", "b/c", "c", "%:b%2Fc",
+];
+const MIN_PART: u64 = 5000;
+
+/// Two of everything: the volume's and the oracle's.
+type Pair = (Ino, Ino);
+
+struct Run {
+    random: SeededRandom,
+    dir: PathBuf,
+    copies: u32,
+    volume: Arc<Volume>,
+    oracle: Arc<Oracle>,
+    now: i64,
+    nodes: Vec<Pair>,
+    pins: Vec<Pair>,
+    staged: Vec<(Staged, Staged)>,
+    uploads: Vec<(String, String, String)>,
+    known: Known,
+    log: Vec<String>,
+}
+
+fn with_small_parts(dir: &Path) -> LocalOptions {
+    let small = Config {
+        min_part_bytes: MIN_PART,
+        stream_bytes: 64 << 10,
+        extent_bytes: 16 << 10,
+        ..Config::default()
+    };
+    LocalOptions { config: small, ..options(dir) }
+}
+
+fn same<A, B>(one: &Result<A>, two: &Result<B>, what: &str) -> bool {
+    match (one, two) {
+        (Ok(_), Ok(_)) => true,
+        (Err(one), Err(two)) => {
+            let kind = std::mem::discriminant::<StoreError>;
+            assert_eq!(kind(one), kind(two), "{what}: the volume says {one:?}, the oracle {two:?}");
+            false
+        }
+        (one, two) => {
+            panic!("{what}: the volume says {:?}, the oracle {:?}", one.as_ref().err(), two.as_ref().err())
+        }
+    }
+}
+
+fn same_attr(one: &Attr, two: &Attr, what: &str) {
+    assert_eq!(attr_line(one), attr_line(two), "{what}");
+}
+
+impl Run {
+    async fn new(seed: u64, dir: &Path) -> Run {
+        let home = dir.join("0");
+        std::fs::create_dir(&home).unwrap();
+        let volume = Volume::open_local(with_small_parts(&home)).await.unwrap();
+        // The root's times are of the machine's clock; bring both to one.
+        let born = volume.getattr(&at(0), Ino::ROOT).await.unwrap().btime;
+        let oracle = Arc::new(Oracle::new(born).with_min_part_bytes(MIN_PART));
+        let times = SetAttr {
+            mode: Some(0o755),
+            atime: Some(SetTime::At(Time::default())),
+            mtime: Some(SetTime::At(Time::default())),
+            ..SetAttr::default()
+        };
+        let now = 4_000_000_000;
+        volume.setattr(&at(now), Ino::ROOT, &times).await.unwrap();
+        oracle.setattr(&at(now), Ino::ROOT, &times).await.unwrap();
+        Run {
+            random: SeededRandom::new(seed),
+            dir: dir.to_owned(),
+            copies: 0,
+            volume,
+            oracle,
+            now,
+            nodes: vec![(Ino::ROOT, Ino::ROOT)],
+            pins: Vec::new(),
+            staged: Vec::new(),
+            uploads: Vec::new(),
+            known: Known::new(),
+            log: Vec::new(),
+        }
+    }
+
+    fn below(&self, bound: u64) -> u64 {
+        let mut bytes = [0; 8];
+        self.random.fill(&mut bytes);
+        u64::from_le_bytes(bytes) % bound
+    }
+
+    fn pick<'a, T>(&self, all: &'a [T]) -> &'a T {
+        &all[self.below(all.len() as u64) as usize]
+    }
+
+    /// Mostly the youngest nodes, so that trees grow deep.
+    fn node(&self) -> Pair {
+        let recent = self.nodes.len().min(12) as u64;
+        match self.below(4) {
+            0 => self.nodes[self.below(self.nodes.len() as u64) as usize],
+            1 => (Ino::ROOT, Ino::ROOT),
+            _ => self.nodes[self.nodes.len() - 1 - self.below(recent) as usize],
+        }
+    }
+
+    fn name(&self) -> Name {
+        name(*self.pick(&NAMES))
+    }
+
+    fn bytes(&self) -> Bytes {
+        let len = match self.below(6) {
+            0 => 0,
+            1 => self.below(100),
+            2 => 4096,
+            3 => 8192 * (1 + self.below(4)),
+            4 => self.below(9000),
+            _ => self.below(200_000),
+        };
+        // Few distinct contents, so that extents are shared and unshared often.
+        let fill = self.below(3) as u8;
+        Bytes::from((0..len).map(|at| fill.wrapping_add((at / 4096) as u8)).collect::<Vec<_>>())
+    }
+
+    fn offset(&self) -> u64 {
+        match self.below(4) {
+            0 => 0,
+            1 => 4096 * self.below(40),
+            2 => self.below(10_000),
+            _ => self.below(300_000),
+        }
+    }
+
+    fn callers(&mut self) -> (Caller, Caller) {
+        self.now += 1;
+        let cx = at(self.now);
+        if self.below(8) != 0 {
+            return (cx.clone(), cx);
+        }
+        let (one, two) = self.node();
+        let confined = |root| Caller { root, confined: true, ..cx.clone() };
+        (confined(one), confined(two))
+    }
+
+    fn learn(&mut self, one: Ino, two: Ino) {
+        if !self.nodes.contains(&(one, two)) {
+            self.nodes.push((one, two));
+        }
+    }
+
+    async fn step(&mut self) {
+        match self.below(100) {
+            0..=13 => self.create().await,
+            14..=18 => self.remove().await,
+            19..=27 => self.rename().await,
+            28..=31 => self.link().await,
+            32..=47 => self.write().await,
+            48..=53 => self.setattr().await,
+            54..=58 => self.allocate().await,
+            59..=62 => self.copy().await,
+            63..=66 => self.xattr().await,
+            67..=69 => self.pin().await,
+            70..=85 => self.put().await,
+            86..=89 => self.delete().await,
+            90..=93 => self.list().await,
+            94..=97 => self.multipart().await,
+            _ => self.look().await,
+        }
+    }
+
+    async fn create(&mut self) {
+        let (cx, cy) = self.callers();
+        let ((p, q), name) = (self.node(), self.name());
+        let node = match self.below(8) {
+            0..=2 => NewNode::Dir,
+            3 => NewNode::Symlink { target: b"../else/where".to_vec() },
+            4 => NewNode::Special { kind: FileKind::Fifo, rdev: 0 },
+            _ => NewNode::File { open: None },
+        };
+        let mode = *self.pick(&[0o644, 0o2775, 0o6755]);
+        let what = format!("create {p:?}/{name} {node:?} {mode:o} confined {}", cx.confined);
+        self.log.push(what.clone());
+        let one = self.volume.create(&cx, p, &name, mode, (5, 6), &node).await;
+        let two = self.oracle.create(&cy, q, &name, mode, (5, 6), &node).await;
+        if same(&one, &two, &what) {
+            let (one, two) = (one.unwrap(), two.unwrap());
+            same_attr(&one, &two, &what);
+            self.learn(one.ino, two.ino);
+        }
+    }
+
+    async fn remove(&mut self) {
+        let (cx, cy) = self.callers();
+        let ((p, q), name) = (self.node(), self.name());
+        let dir = self.below(2) == 0;
+        let what = format!("remove {p:?}/{name} directory {dir} confined {}", cx.confined);
+        self.log.push(what.clone());
+        let (one, two) = if dir {
+            (self.volume.rmdir(&cx, p, &name).await, self.oracle.rmdir(&cy, q, &name).await)
+        } else {
+            (self.volume.unlink(&cx, p, &name).await, self.oracle.unlink(&cy, q, &name).await)
+        };
+        if same(&one, &two, &what) {
+            same_attr(&one.unwrap(), &two.unwrap(), &what);
+        }
+    }
+
+    async fn rename(&mut self) {
+        let (cx, cy) = self.callers();
+        let ((p, q), (r, s), from, to) = (self.node(), self.node(), self.name(), self.name());
+        let mode = *self.pick(&[
+            RenameMode::Replace,
+            RenameMode::Replace,
+            RenameMode::NoReplace,
+            RenameMode::Exchange,
+        ]);
+        let what = format!("rename {p:?}/{from} to {r:?}/{to} {mode:?} confined {}", cx.confined);
+        self.log.push(what.clone());
+        let one = self.volume.rename(&cx, p, &from, r, &to, mode).await;
+        let two = self.oracle.rename(&cy, q, &from, s, &to, mode).await;
+        if same(&one, &two, &what) {
+            let (one, two) = (one.unwrap(), two.unwrap());
+            same_attr(&one.moved, &two.moved, &what);
+            assert_eq!(one.other.as_ref().map(attr_line), two.other.as_ref().map(attr_line), "{what}");
+        }
+    }
+
+    async fn link(&mut self) {
+        let (cx, cy) = self.callers();
+        let ((i, j), (p, q), name) = (self.node(), self.node(), self.name());
+        let what = format!("link {i:?} as {p:?}/{name} confined {}", cx.confined);
+        self.log.push(what.clone());
+        let one = self.volume.link(&cx, i, p, &name).await;
+        let two = self.oracle.link(&cy, j, q, &name).await;
+        if same(&one, &two, &what) {
+            same_attr(&one.unwrap(), &two.unwrap(), &what);
+        }
+    }
+
+    async fn write(&mut self) {
+        let (cx, cy) = self.callers();
+        let ((i, j), data) = (self.node(), self.bytes());
+        let place = if self.below(4) == 0 { WriteAt::End } else { WriteAt::Offset(self.offset()) };
+        let stamp = (self.below(3) == 0).then(|| Time { secs: self.now - 3, nanos: 0 });
+        let clear = self.below(2) == 0;
+        let what = format!("write {i:?} {place:?} {} bytes confined {}", data.len(), cx.confined);
+        self.log.push(what.clone());
+        let one = self.volume.write(&cx, i, place, data.clone(), stamp, clear).await;
+        let two = self.oracle.write(&cy, j, place, data, stamp, clear).await;
+        if same(&one, &two, &what) {
+            let (one, two) = (one.unwrap(), two.unwrap());
+            assert_eq!(one.0, two.0, "{what}");
+            same_attr(&one.1, &two.1, &what);
+        }
+    }
+
+    async fn setattr(&mut self) {
+        let (cx, cy) = self.callers();
+        let (i, j) = self.node();
+        let set = SetAttr {
+            mode: (self.below(2) == 0).then(|| *self.pick(&[0o755, 0o4711, 0o2777])),
+            uid: (self.below(3) == 0).then_some(9),
+            gid: (self.below(3) == 0).then_some(10),
+            size: (self.below(2) == 0).then(|| self.offset()),
+            atime: (self.below(3) == 0).then_some(SetTime::Now),
+            mtime: (self.below(3) == 0).then_some(SetTime::At(Time { secs: 77, nanos: 5 })),
+            clear_suid_sgid: self.below(2) == 0,
+        };
+        let what = format!("setattr {i:?} {set:?} confined {}", cx.confined);
+        self.log.push(what.clone());
+        let (one, two) = (self.volume.setattr(&cx, i, &set).await, self.oracle.setattr(&cy, j, &set).await);
+        if same(&one, &two, &what) {
+            same_attr(&one.unwrap(), &two.unwrap(), &what);
+        }
+    }
+
+    async fn allocate(&mut self) {
+        let (cx, cy) = self.callers();
+        let ((i, j), offset, length) = (self.node(), self.offset(), self.offset());
+        let keep_size = self.below(2) == 0;
+        let how = *self.pick(&[
+            Allocate::Reserve { keep_size },
+            Allocate::PunchHole,
+            Allocate::ZeroRange { keep_size },
+            Allocate::PunchHole,
+        ]);
+        let what = format!("allocate {i:?} {offset} {length} {how:?} confined {}", cx.confined);
+        self.log.push(what.clone());
+        let one = self.volume.allocate(&cx, i, offset, length, how).await;
+        let two = self.oracle.allocate(&cy, j, offset, length, how).await;
+        if same(&one, &two, &what) {
+            same_attr(&one.unwrap(), &two.unwrap(), &what);
+        }
+    }
+
+    async fn copy(&mut self) {
+        let (cx, cy) = self.callers();
+        let ((i, j), (k, l)) = (self.node(), self.node());
+        let (from, to, len) = (self.offset(), self.offset(), 1 + self.offset());
+        let what = format!("copy {i:?} {from} to {k:?} {to} {len} bytes confined {}", cx.confined);
+        self.log.push(what.clone());
+        let one = self.volume.copy_range(&cx, (i, from), (k, to), len).await;
+        let two = self.oracle.copy_range(&cy, (j, from), (l, to), len).await;
+        if same(&one, &two, &what) {
+            let (one, two) = (one.unwrap(), two.unwrap());
+            assert_eq!(one.0, two.0, "{what}");
+            same_attr(&one.1, &two.1, &what);
+        }
+    }
+
+    async fn xattr(&mut self) {
+        let (cx, cy) = self.callers();
+        let ((i, j), data) = (self.node(), self.bytes());
+        let name = *self.pick(&["user.one", "user.two", "security.x"]);
+        let mode = *self.pick(&[XattrMode::Set, XattrMode::Create, XattrMode::Replace]);
+        let what = format!("xattr {i:?} {name} {mode:?} confined {}", cx.confined);
+        self.log.push(what.clone());
+        if self.below(3) == 0 {
+            let one = self.volume.removexattr(&cx, i, name.as_bytes()).await;
+            same(&one, &self.oracle.removexattr(&cy, j, name.as_bytes()).await, &what);
+        } else {
+            let one = self.volume.setxattr(&cx, i, name.as_bytes(), &data, mode).await;
+            same(&one, &self.oracle.setxattr(&cy, j, name.as_bytes(), &data, mode).await, &what);
+        }
+    }
+
+    async fn pin(&mut self) {
+        let (cx, cy) = self.callers();
+        if self.below(2) == 0 && !self.pins.is_empty() {
+            let (i, j) = self.pins.swap_remove(self.below(self.pins.len() as u64) as usize);
+            self.log.push(format!("unpin {i:?}"));
+            self.volume.unpin(i).await.unwrap();
+            self.oracle.unpin(j).await.unwrap();
+            return;
+        }
+        let (i, j) = self.node();
+        let what = format!("pin {i:?} confined {}", cx.confined);
+        self.log.push(what.clone());
+        let (one, two) = (self.volume.pin(&cx, i).await, self.oracle.pin(&cy, j).await);
+        if same(&one, &two, &what) {
+            self.pins.push((i, j));
+        }
+    }
+
+    fn condition(&self) -> Condition {
+        let some = |run: &Run| Some(run.pick(&["*", "none", "\"e1\""]).to_string());
+        match self.below(8) {
+            0 => Condition { if_match: some(self), if_none_match: None },
+            1 => Condition { if_match: None, if_none_match: some(self) },
+            _ => Condition::default(),
+        }
+    }
+
+    async fn stage(&mut self, cx: &Caller, cy: &Caller, data: &Bytes) -> (Staged, Staged) {
+        let (one, two) = (self.volume.stage(cx).await.unwrap(), self.oracle.stage(cy).await.unwrap());
+        for chunk in data.chunks(70_001) {
+            let chunk = Bytes::copy_from_slice(chunk);
+            self.volume.stage_write(cx, one, chunk.clone()).await.unwrap();
+            self.oracle.stage_write(cy, two, chunk).await.unwrap();
+        }
+        (one, two)
+    }
+
+    async fn put(&mut self) {
+        let (cx, cy) = self.object_callers().await;
+        let (data, key, when) = (self.bytes(), *self.pick(&KEYS), self.condition());
+        let (one, two) = self.stage(&cx, &cy, &data).await;
+        match self.below(8) {
+            // Left lying about, to be found by a crash.
+            0 => return self.staged.push((one, two)),
+            1 => {
+                self.log.push("abort an upload".into());
+                self.volume.stage_abort(&cx, one).await.unwrap();
+                return self.oracle.stage_abort(&cy, two).await.unwrap();
+            }
+            _ => {}
+        }
+        let etag = format!("e{}", self.below(4));
+        self.known.insert(etag.clone());
+        let meta = ObjectMeta { user: vec![("by".into(), etag.clone())], ..ObjectMeta::default() };
+        let what = format!("put {key:?} below {:?}, {} bytes, {when:?}", cx.root, data.len());
+        self.log.push(what.clone());
+        let first = self.volume.put(&cx, one, key.as_bytes(), etag.clone(), meta.clone(), &when).await;
+        let second = self.oracle.put(&cy, two, key.as_bytes(), etag, meta, &when).await;
+        if same(&first, &second, &what) {
+            let (first, second) = (first.unwrap(), second.unwrap());
+            assert_eq!(first.touched.len(), second.touched.len(), "{what}");
+            assert_eq!(first.replaced.is_some(), second.replaced.is_some(), "{what}");
+            assert_eq!(first.object.size, second.object.size, "{what}");
+            self.learn(first.object.ino, second.object.ino);
+            for (one, two) in first.touched.into_iter().zip(second.touched) {
+                self.learn(one, two);
+            }
+        }
+    }
+
+    /// Callers for the door of objects: of the whole bucket or of a share, which is a directory that is there.
+    async fn object_callers(&mut self) -> (Caller, Caller) {
+        let (cx, cy) = self.callers();
+        let shown = self.oracle.getattr(&at(self.now), cy.root).await;
+        match shown {
+            Ok(attr) if attr.kind == FileKind::Dir && attr.nlink > 0 => (cx, cy),
+            _ => (at(self.now), at(self.now)),
+        }
+    }
+
+    async fn delete(&mut self) {
+        let (cx, cy) = self.object_callers().await;
+        let (key, when) = (*self.pick(&KEYS), self.condition());
+        let what = format!("delete {key:?} below {:?} {when:?}", cx.root);
+        self.log.push(what.clone());
+        let one = self.volume.delete(&cx, key.as_bytes(), &when).await;
+        let two = self.oracle.delete(&cy, key.as_bytes(), &when).await;
+        if same(&one, &two, &what) {
+            let touched =
+                |deleted: Option<mooring_store::api::Deleted>| deleted.map(|deleted| deleted.touched.len());
+            assert_eq!(touched(one.unwrap()), touched(two.unwrap()), "{what}");
+        }
+    }
+
+    async fn list(&mut self) {
+        let (cx, cy) = self.object_callers().await;
+        let query = ListQuery {
+            prefix: self.pick(&["", "a", "a/", "a/b", "dir/", "/", "a//"]).as_bytes().to_vec(),
+            delimiter: self.pick(&[None, Some("/"), Some("/"), Some("b")]).map(|d| d.as_bytes().to_vec()),
+            after: if self.below(2) == 0 { Vec::new() } else { self.pick(&KEYS).as_bytes().to_vec() },
+            limit: 1 + self.below(6) as usize,
+        };
+        let what = format!("list {query:?} below {:?}", cx.root);
+        self.log.push(what.clone());
+        let one = self.volume.list(&cx, &query).await.unwrap();
+        let two = self.oracle.list(&cy, &query).await.unwrap();
+        let keys = |page: &mooring_store::api::ListPage| {
+            page.objects
+                .iter()
+                .map(|object| (object.key.clone(), object.size, object.marker))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(keys(&one), keys(&two), "{what}");
+        assert_eq!((one.prefixes, one.next), (two.prefixes, two.next), "{what}");
+    }
+
+    async fn multipart(&mut self) {
+        let (cx, cy) = (at(self.now + 1), at(self.now + 1));
+        self.now += 1;
+        if self.uploads.is_empty() || self.below(4) == 0 {
+            let key = *self.pick(&KEYS);
+            self.log.push(format!("begin upload {key}"));
+            let one = self.volume.upload_create(&cx, key.as_bytes(), ObjectMeta::default()).await.unwrap();
+            let two = self.oracle.upload_create(&cy, key.as_bytes(), ObjectMeta::default()).await.unwrap();
+            return self.uploads.push((key.to_owned(), one.id, two.id));
+        }
+        let (key, one, two) = self.pick(&self.uploads).clone();
+        let key = key.as_bytes();
+        if self.below(3) > 0 {
+            let number = 1 + self.below(4) as u16;
+            let data = self.bytes();
+            let (first, second) = self.stage(&cx, &cy, &data).await;
+            let etag = format!("{:032x}", number);
+            let part =
+                PartInfo { number, size: data.len() as u64, etag, checksums: Vec::new(), modified: cx.now };
+            let what = format!("part {number} of {} bytes", data.len());
+            self.log.push(what.clone());
+            let first = self.volume.upload_part(&cx, key, &one, part.clone(), first).await;
+            same(&first, &self.oracle.upload_part(&cy, key, &two, part, second).await, &what);
+            return;
+        }
+        let parts: Vec<(u16, String)> =
+            (1..=4).filter(|_| self.below(3) > 0).map(|number| (number, format!("{number:032x}"))).collect();
+        let what = format!("complete or abort with {parts:?}");
+        self.log.push(what.clone());
+        if self.below(4) == 0 {
+            let first = self.volume.upload_abort(&cx, key, &one).await;
+            same(&first, &self.oracle.upload_abort(&cy, key, &two).await, &what);
+            return;
+        }
+        let when = self.condition();
+        let first = self.volume.upload_complete(&cx, key, &one, &parts, Vec::new(), &when).await;
+        let second = self.oracle.upload_complete(&cy, key, &two, &parts, Vec::new(), &when).await;
+        if same(&first, &second, &what) {
+            let (first, second) = (first.unwrap().object, second.unwrap().object);
+            assert_eq!(first.size, second.size, "{what}");
+            self.known.insert(first.etag);
+            self.learn(first.ino, second.ino);
+        }
+    }
+
+    async fn look(&mut self) {
+        let (cx, cy) = self.callers();
+        let ((i, j), offset) = (self.node(), self.offset());
+        for what in [Seek::Data, Seek::Hole] {
+            let text = format!("seek {i:?} {offset} {what:?} confined {}", cx.confined);
+            let one = self.volume.seek(&cx, i, offset, what).await;
+            let two = self.oracle.seek(&cy, j, offset, what).await;
+            if same(&one, &two, &text) {
+                assert_eq!(one.unwrap(), two.unwrap(), "{text}");
+            }
+        }
+        let text = format!("read {i:?} {offset} confined {}", cx.confined);
+        let one = self.volume.read(&cx, i, offset, 50_000).await;
+        let two = self.oracle.read(&cy, j, offset, 50_000).await;
+        if same(&one, &two, &text) {
+            assert_eq!(one.unwrap().0.concat(), two.unwrap().0.concat(), "{text}");
+        }
+        let key = self.pick(&KEYS).as_bytes();
+        let (one, two) =
+            (self.volume.head(&at(self.now), key).await, self.oracle.head(&at(self.now), key).await);
+        same(&one, &two, &format!("head {}", key.escape_ascii()));
+    }
+
+    async fn compare(&self) {
+        let (one, two) = (dump(&*self.volume, &self.known).await, dump(&*self.oracle, &self.known).await);
+        for (one, two) in one.iter().zip(&two) {
+            assert_eq!(one, two);
+        }
+        assert_eq!(one.len(), two.len());
+        let report = self.volume.check().await.unwrap();
+        assert_eq!(report.findings, []);
+    }
+
+    /// Goes on with what a process that dies now leaves behind.
+    async fn die(&mut self) {
+        let copy = self.left_behind();
+        self.log.push("the process dies".into());
+        self.volume.close().await.unwrap();
+        self.reopen(&copy).await;
+        self.oracle.restart();
+        self.compare().await;
+    }
+
+    fn left_behind(&mut self) -> PathBuf {
+        let from = self.dir.join(self.copies.to_string());
+        self.copies += 1;
+        let to = self.dir.join(self.copies.to_string());
+        let done = std::process::Command::new("cp").arg("-a").arg(from).arg(&to).status().unwrap();
+        assert!(done.success());
+        to
+    }
+
+    async fn reopen(&mut self, dir: &Path) {
+        self.volume = Volume::open_local(with_small_parts(dir)).await.unwrap();
+        self.volume.purge_orphans().await.unwrap();
+        self.pins.clear();
+        self.staged.clear();
+    }
+}
+
+/// Prints the last operations when a run fails.
+impl Drop for Run {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let from = self.log.len().saturating_sub(25);
+            eprintln!("last operations:\n  {}", self.log[from..].join("\n  "));
+        }
+    }
+}
+
+async fn run(seed: u64) {
+    let dir = volumes::directory();
+    let mut run = Run::new(seed, dir.path()).await;
+    for round in 0..12 {
+        for _ in 0..15 {
+            run.step().await;
+        }
+        run.compare().await;
+        if round % 4 == 3 {
+            run.die().await;
+        }
+    }
+    run.volume.close().await.unwrap();
+}
+
+fn environment(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().expect("a number"))
+}
+
+/// Runs one seed on a runtime of its own and tells how to repeat it.
+fn replayable(seed: u64, run: impl Future<Output = ()>) {
+    struct Tell(u64);
+    impl Drop for Tell {
+        fn drop(&mut self) {
+            if std::thread::panicking() {
+                eprintln!("replay with: MOORING_SEED={} cargo test -p mooring-store --test model", self.0);
+            }
+        }
+    }
+    let _tell = Tell(seed);
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(run);
+}
+
+fn seeds(runs: u64) -> Vec<u64> {
+    match environment("MOORING_SEED") {
+        Some(seed) => vec![seed],
+        None => (0..environment("MOORING_RUNS").unwrap_or(runs))
+            .map(|_| {
+                let mut bytes = [0; 4];
+                SystemRandom.fill(&mut bytes);
+                u64::from(u32::from_le_bytes(bytes))
+            })
+            .collect(),
+    }
+}
+
+#[test]
+fn a_volume_does_what_the_oracle_does() {
+    for seed in seeds(12) {
+        replayable(seed, run(seed));
+    }
+}
