@@ -75,6 +75,8 @@ pub struct AgentStatus {
     pub gateway: String,
     /// A session is open.
     pub connected: bool,
+    /// Everything that can be mounted is.
+    pub ready: bool,
     /// Times a connection was made.
     pub connections: u64,
     /// Who the gateway takes this guest for.
@@ -172,6 +174,7 @@ impl Agent {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             gateway: self.remote().target().to_string(),
             connected: link.connected,
+            ready: link.connected && self.all_mounted(),
             connections: link.connections,
             tenant: link.tenant,
             last_error: link.last_error,
@@ -181,6 +184,14 @@ impl Agent {
             watermarks: (marks.received, marks.journalled, marks.stored),
             mounts,
         }
+    }
+
+    fn all_mounted(&self) -> bool {
+        let mounts = self.mounts.lock();
+        let there = |door: &message::Door| {
+            mounts.get(&door.id).is_some_and(|m| m.mount.as_ref().is_some_and(Mount::is_mounted))
+        };
+        self.wanted.borrow().iter().all(there)
     }
 
     fn door_options(&self) -> DoorOptions {

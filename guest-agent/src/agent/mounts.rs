@@ -74,6 +74,7 @@ impl Agent {
         let (runtime, waits) = (self.runtime.clone(), self.waits.clone());
         // The kernel's greeting is waited for on the spot.
         let made = tokio::task::spawn_blocking(move || {
+            clear_wreck(&path);
             let prepared = std::fs::create_dir_all(&path);
             prepared.map_err(|source| MountError::Mount { path: path.clone(), source })?;
             Mount::new(door, &path, &options, &runtime, &waits)
@@ -113,6 +114,14 @@ impl Agent {
             self.doors.write().remove(&mounted.what.id);
         }
         self.changed.send_modify(|n| *n += 1);
+    }
+}
+
+/// An agent that was killed leaves a mount behind that answers nothing any more.
+fn clear_wreck(path: &std::path::Path) {
+    if let Err(rustix::io::Errno::NOTCONN) = rustix::fs::stat(path) {
+        tracing::warn!(path = %path.display(), "taking away what an earlier agent left mounted");
+        let _ = rustix::mount::unmount(path, rustix::mount::UnmountFlags::DETACH);
     }
 }
 
