@@ -14,8 +14,8 @@ use mooring_policy::ids::{BucketName, ShareName, TenantId, VmId};
 use serde::{Deserialize, Serialize};
 
 use crate::types::{
-    Allocate, Attr, DirEntry, Handle, Ino, LeaseGrant, LeaseMode, LockKind, LockRange, Name, NewNode, OpenMode,
-    RenameMode, Seek, SetAttr, Time, VolumeStat, XattrMode,
+    Allocate, Attr, DirEntry, Handle, Ino, LeaseGrant, LeaseMode, LockKind, LockRange, Name, NewNode,
+    OpenMode, RenameMode, Seek, SetAttr, Time, VolumeStat, XattrMode,
 };
 
 /// The agent's first words on a connection.
