@@ -206,6 +206,36 @@ async fn a_clock_set_back_stops_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn journal_files_go_once_the_tables_hold_their_rows() {
+    let dir = tempfile::tempdir().unwrap();
+    let meta = common::open(dir.path()).await.unwrap();
+    for index in 0..100_u32 {
+        let mut batch = Batch::new();
+        batch.put(index.to_be_bytes().to_vec(), vec![7; 100_000]);
+        meta.commit(batch).await.unwrap();
+    }
+    let files = || std::fs::read_dir(dir.path().join("volume/journal")).unwrap().count();
+    let before = files();
+    assert!(before > 8, "{before}");
+    meta.flush().await.unwrap();
+    let mut look = tokio::time::interval(std::time::Duration::from_millis(100));
+    let gone = async {
+        while files() > 3 {
+            look.tick().await;
+        }
+    };
+    let waited = tokio::time::timeout(std::time::Duration::from_secs(60), gone).await;
+    assert!(waited.is_ok(), "{} of {before} journal files are still there", files());
+    drop(meta);
+    let meta = common::open(dir.path()).await.unwrap();
+    let rows = meta.scan(b"", b"", 1000).await.unwrap();
+    assert!(!rows.is_empty());
+    for index in 0..100_u32 {
+        assert_eq!(meta.get(&index.to_be_bytes()).await.unwrap().unwrap().len(), 100_000);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_batch_that_no_journal_file_takes_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let meta = common::open(dir.path()).await.unwrap();

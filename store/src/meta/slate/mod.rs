@@ -117,6 +117,9 @@ impl SlateMeta {
 
     /// Moves everything from memory to the tables: for tests, and before a checkpoint.
     pub async fn flush(&self) -> Result<(), MetaError> {
+        // Replay begins behind what was synced when a memtable is closed, so sync first: otherwise the records just
+        // moved stay needed until the next one.
+        self.sync().await?;
         let options = FlushOptions { flush_type: FlushType::MemTable };
         self.db.flush_with_options(options).await.map_err(|error| self.failed(error))
     }
