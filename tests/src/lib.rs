@@ -19,16 +19,20 @@
 //! ```
 //!
 //! - [`vm`] boots guests and takes them down; [`guest`] runs commands in them.
+//! - [`e2e`] puts the two together on this host, with an agent for each VM.
 //! - [`host`] runs gateway and agent on this host.
 //! - [`s3`] drives an unmodified S3 client.
+//! - [`lifecycle`] kills parts one after another and checks what must hold after each.
 //! - [`wait`] waits for conditions; nothing here sleeps and hopes.
 //!
 //! Whatever a value here started is gone when it is dropped: processes, sockets, mounts, folders. What it wrote to
 //! its logs stays in `target/test-logs`, and a failure names the files.
 
 pub mod artifacts;
+pub mod e2e;
 pub mod guest;
 pub mod host;
+pub mod lifecycle;
 pub mod logs;
 pub mod process;
 pub mod s3;
