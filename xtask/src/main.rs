@@ -1,5 +1,6 @@
 //! The project's commands. `cargo xtask --help` is generated from the doc comments below; each command is one file.
 
+mod bench;
 mod guest;
 mod programs;
 mod setup;
@@ -25,6 +26,8 @@ enum Task {
     Guest(guest::Args),
     /// Run everything that proves the promises; the last line is `N passed, N failed, N skipped`.
     Test(test::Args),
+    /// Measure mounts and S3 beside their peers and limits; prints ratios of one run.
+    Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
@@ -34,6 +37,7 @@ fn main() -> ExitCode {
         Task::Build(args) => programs::run(&args),
         Task::Guest(args) => guest::run(&args),
         Task::Test(args) => test::run(&args),
+        Task::Bench(args) => bench::run(&args),
     };
     match outcome {
         Ok(code) => code,

@@ -23,6 +23,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("qemu-system-x86", "boots the guests"),
     ("libc6-dev", "static C library: the guest programs are static"),
     ("erofs-utils", "makes the guests' root image"),
+    ("e2fsprogs", "formats the guests' own disks"),
     ("kmod", "depmod and modinfo: dependencies of the guests' kernel modules"),
     ("xz-utils", "unpacks the guests' kernel modules"),
     ("zstd", "unpacks the guests' kernel"),
@@ -65,36 +66,48 @@ pub fn ensure() -> Result<()> {
     s3_client()
 }
 
+/// Installs packages that only one command needs.
+pub fn ensure_packages(wanted: &[(&'static str, &'static str)]) -> Result<()> {
+    install(&missing_of(wanted)?)
+}
+
 fn missing_packages() -> Result<Vec<(&'static str, &'static str)>> {
+    missing_of(PACKAGES)
+}
+
+fn missing_of(wanted: &[(&'static str, &'static str)]) -> Result<Vec<(&'static str, &'static str)>> {
     let mut query = shell::command("dpkg-query", ["-W", "-f", "${Package} ${db:Status-Abbrev}\n"]);
-    query.args(PACKAGES.iter().map(|(name, _)| name));
+    query.args(wanted.iter().map(|(name, _)| name));
     // It exits unsuccessfully when it does not know one of the names, and lists the others.
     let list =
         query.output().context("cannot start dpkg-query; only Debian and its derivatives are supported")?;
     let list = String::from_utf8_lossy(&list.stdout);
     let installed = |name: &str| list.lines().any(|line| line.trim_end() == format!("{name} ii"));
-    Ok(PACKAGES.iter().copied().filter(|(name, _)| !installed(name)).collect())
+    Ok(wanted.iter().copied().filter(|(name, _)| !installed(name)).collect())
 }
 
 fn packages() -> Result<()> {
-    let missing = missing_packages()?;
+    install(&missing_packages()?)
+}
+
+fn install(missing: &[(&'static str, &'static str)]) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
     eprintln!("These Debian packages are missing:");
-    for (name, why) in &missing {
+    for (name, why) in missing {
         eprintln!("    {name:<18} {why}");
     }
     let root = shell::output(shell::command("id", ["-u"]))?.trim() == "0";
     if !root && !shell::found("sudo") {
-        bail!("installing them needs root; run as root: apt-get install {}", names(&missing).join(" "));
+        bail!("installing them needs root; run as root: apt-get install {}", names(missing).join(" "));
     }
     if !root {
         eprintln!("sudo is asked for to install them with apt-get; nothing else runs with it.");
     }
     apt(root, &["update"])?;
     let mut install = vec!["install", "--yes", "--no-install-recommends"];
-    install.extend(names(&missing));
+    install.extend(names(missing));
     apt(root, &install)
 }
 
