@@ -104,8 +104,11 @@ impl Sessions {
         let work = async {
             for id in self.around.grace.run(caps::GRACE).await {
                 let session = self.all.lock().get(&SessionId(id)).cloned();
-                if let Some(session) = session {
-                    session.end("it did not come back after the gateway's restart");
+                match session {
+                    // Back, with nothing to put back behind some of its doors.
+                    Some(session) if session.is_connected() => session.end_reclaim(),
+                    Some(session) => session.end("it did not come back after the gateway's restart"),
+                    None => {}
                 }
             }
             let mut tick = tokio::time::interval(REAP_EVERY);

@@ -28,7 +28,8 @@ pub enum Conduct {
     Manual,
 }
 
-type Answers = Arc<Mutex<HashMap<u64, oneshot::Sender<Result<(Answer, Bytes), Status>>>>>;
+/// Who waits for an answer; `None` once the connection is gone.
+type Answers = Arc<Mutex<Option<HashMap<u64, oneshot::Sender<Result<(Answer, Bytes), Status>>>>>>;
 
 pub struct Agent {
     pub welcome: Welcome,
@@ -86,7 +87,7 @@ impl Agent {
         let welcome: Welcome = first.message().unwrap();
         reader.open();
         let out = Arc::new(tokio::sync::Mutex::new(write));
-        let answers: Answers = Arc::default();
+        let answers: Answers = Arc::new(Mutex::new(Some(HashMap::new())));
         let leases: Arc<Mutex<HashMap<Ino, LeaseGrant>>> = Arc::default();
         let (tx, rx) = mpsc::channel(10_000);
         let epoch = welcome.epoch;
@@ -136,7 +137,9 @@ impl Agent {
         payload: &[u8],
     ) -> oneshot::Receiver<Result<(Answer, Bytes), Status>> {
         let (tx, rx) = oneshot::channel();
-        self.answers.lock().insert(id, tx);
+        if let Some(waiting) = &mut *self.answers.lock() {
+            waiting.insert(id, tx);
+        }
         let header = Header { volume: door, epoch: self.epoch, request: id, ..Header::new(Kind::Request) };
         send(&mut *self.out.lock().await, &header, request, payload).await;
         rx
@@ -299,7 +302,8 @@ async fn read_all(
                     held.extend(leases.iter().map(|g| (g.ino, *g)));
                 }
             }
-            if let Some(waiting) = answers.lock().remove(&header.request) {
+            let waiting = answers.lock().as_mut().and_then(|w| w.remove(&header.request));
+            if let Some(waiting) = waiting {
                 let _ = waiting.send(result);
             }
             continue;
@@ -313,7 +317,7 @@ async fn read_all(
         }
         let _ = notices.try_send((header.volume, notice));
     }
-    answers.lock().clear();
+    *answers.lock() = None;
 }
 
 /// Does what a notice says and gives what to acknowledge.

@@ -26,9 +26,10 @@ pub mod grace;
 pub mod locks;
 mod objects;
 mod oneshot;
+mod pass;
+mod state;
 mod tree;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -36,7 +37,7 @@ use std::time::Duration;
 use mooring_policy::ids::VolumeId;
 use mooring_policy::time::Clock;
 use mooring_protocol::caps;
-use mooring_protocol::lease::{Effects, Go, LeaseError, LeaseTable, Ticket};
+use mooring_protocol::lease::{Effects, Go, LeaseError, Ticket};
 use mooring_protocol::message::Notice;
 use mooring_protocol::session::SessionId;
 use mooring_protocol::status::Status;
@@ -50,9 +51,9 @@ use tokio_util::sync::CancellationToken;
 
 use locks::Locks;
 pub use oneshot::OneShot;
-
-/// Stamps shared by all inodes of a volume.
-const STAMPS: usize = 4096;
+pub use pass::Pass;
+use pass::Queued;
+use state::{State, slot};
 
 /// How often a change that would close a circle of waiters is tried again when it cannot be refused any more.
 const MAX_RETRIES: u32 = 64;
@@ -100,18 +101,6 @@ impl Patience {
     }
 }
 
-struct State {
-    table: LeaseTable,
-    links: HashMap<SessionId, Arc<dyn HolderLink>>,
-    waiters: HashMap<Ticket, (Actor, once::Sender<Go>)>,
-    /// Sessions whose queue of notices is full.
-    deaf: Vec<SessionId>,
-    stamps: Box<[u64]>,
-    clock: u64,
-    next_ticket: u64,
-    next_holder: u64,
-}
-
 /// A volume with its leases and locks.
 pub struct Coherent {
     id: VolumeId,
@@ -145,62 +134,6 @@ impl Wish {
     }
 }
 
-/// An operation that was let through; it justifies the grants on its reply. Dropping it ends its changes and takes back
-/// a lease that was promised to it.
-pub struct Pass {
-    volume: Arc<Coherent>,
-    clock: u64,
-    changes: Vec<(Ticket, Vec<Ino>)>,
-    promised: Vec<(SessionId, LeaseGrant)>,
-}
-
-impl Pass {
-    /// The lease it waited for.
-    pub fn grant(&self) -> Option<LeaseGrant> {
-        self.promised.first().map(|(_, grant)| *grant)
-    }
-}
-
-impl Drop for Pass {
-    fn drop(&mut self) {
-        if self.changes.is_empty() && self.promised.is_empty() {
-            return;
-        }
-        let volume = self.volume.clone();
-        volume.with(|state, now, fx| {
-            state.end_changes(&mut self.changes, now, fx);
-            for (session, grant) in self.promised.drain(..) {
-                state.table.withdrawn(session, grant, now, fx);
-            }
-        });
-    }
-}
-
-/// A ticket and its answer; takes the ticket out of the queue when its operation stops waiting.
-struct Queued<'a> {
-    volume: &'a Coherent,
-    ticket: Ticket,
-    session: Actor,
-    answer: once::Receiver<Go>,
-    taken: bool,
-}
-
-impl Drop for Queued<'_> {
-    fn drop(&mut self) {
-        if self.taken {
-            return;
-        }
-        self.volume.with(|state, now, fx| {
-            state.waiters.remove(&self.ticket);
-            // Answers are sent under this lock: either it is here already, or it never comes.
-            match (self.answer.try_recv(), self.session) {
-                (Ok(Go::Granted(grant)), Some(session)) => state.table.withdrawn(session, grant, now, fx),
-                _ => state.table.cancel(self.ticket, now, fx),
-            }
-        });
-    }
-}
-
 impl Coherent {
     /// A volume; `recovering` when sessions of before the start may still hold something of it.
     pub fn new(
@@ -212,16 +145,7 @@ impl Coherent {
         Arc::new(Coherent {
             id,
             inner,
-            state: Mutex::new(State {
-                table: if recovering { LeaseTable::recovering() } else { LeaseTable::new() },
-                links: HashMap::new(),
-                waiters: HashMap::new(),
-                deaf: Vec::new(),
-                stamps: vec![0; STAMPS].into_boxed_slice(),
-                clock: 1,
-                next_ticket: 1,
-                next_holder: 1,
-            }),
+            state: Mutex::new(State::new(recovering)),
             locks: Locks::default(),
             time,
             due: Notify::new(),
@@ -499,7 +423,7 @@ impl Coherent {
         holder: SessionId,
         mut pass: Pass,
         wishes: &[Wish],
-        send: impl FnOnce(Vec<LeaseGrant>) -> bool,
+        send: impl FnOnce(&[LeaseGrant]) -> bool,
     ) {
         self.with(|state, now, fx| {
             let clock = pass.clock;
@@ -513,7 +437,7 @@ impl Coherent {
                 }
             }
             self.leases_granted.fetch_add(grants.len() as u64, Ordering::Relaxed);
-            let sent = send(grants.clone());
+            let sent = send(&grants);
             for grant in grants {
                 if sent {
                     state.table.announced(holder, grant, now, fx);
@@ -564,43 +488,4 @@ impl Coherent {
         }
         out
     }
-}
-
-impl State {
-    fn carry_out(&mut self, fx: Effects) {
-        for (session, tell) in fx.tell {
-            if let Some(link) = self.links.get(&session)
-                && link.notify(tell.into()).is_err()
-            {
-                self.deaf.push(session);
-            }
-        }
-        for (ticket, go) in fx.ready {
-            if let Some((_, waiter)) = self.waiters.remove(&ticket) {
-                // The receiving end is dropped only after it was taken out of the waiters, under this lock.
-                let _ = waiter.send(go);
-            }
-        }
-    }
-
-    /// Leaves the clock's next value on these inodes, and returns it.
-    fn stamp(&mut self, inos: &[Ino]) -> u64 {
-        self.clock += 1;
-        for &ino in inos {
-            self.stamps[slot(ino)] = self.clock;
-        }
-        self.clock
-    }
-
-    fn end_changes(&mut self, changes: &mut Vec<(Ticket, Vec<Ino>)>, now: Duration, fx: &mut Effects) {
-        for (ticket, inos) in changes.drain(..) {
-            self.stamp(&inos);
-            self.table.finish(ticket, now, fx);
-        }
-    }
-}
-
-/// Fibonacci hashing: inode numbers are dense, and a guest picks which it touches.
-fn slot(ino: Ino) -> usize {
-    (ino.get().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 52) as usize % STAMPS
 }

@@ -121,7 +121,7 @@ async fn reclaim(
     leases: Vec<LeaseGrant>,
     locks: &[HeldLock],
 ) -> Outcome {
-    if !ask.session.may_reclaim(ask.door.id) {
+    if !ask.session.may_reclaim() {
         return Ok(Done::plain(Reply::Reclaimed { handles: Vec::new(), leases: Vec::new() }));
     }
     let mut kept = Vec::new();

@@ -119,6 +119,8 @@ pub struct Session {
     budget: Arc<Semaphore>,
     /// One door is opened at a time, so that no two tasks open the same one.
     opening: tokio::sync::Mutex<()>,
+    /// It comes from a record, and its agent has not asked for anything but to reclaim.
+    reclaiming: AtomicBool,
     ending: AtomicBool,
     ended: CancellationToken,
     requests: AtomicU64,
@@ -146,6 +148,7 @@ impl Session {
             slots: Arc::new(Semaphore::new(caps::MAX_IN_FLIGHT)),
             budget: Arc::new(Semaphore::new(caps::MAX_IN_FLIGHT_BYTES / BUDGET_UNIT)),
             opening: tokio::sync::Mutex::new(()),
+            reclaiming: AtomicBool::new(false),
             ending: AtomicBool::new(false),
             ended: CancellationToken::new(),
             requests: AtomicU64::new(0),
@@ -158,6 +161,7 @@ impl Session {
         let machine = machine::Session::from_record(record.session, now);
         let session = Session::new(machine, Who::new(record.principal), record.boot, around);
         session.state.lock().to_reclaim = record.doors.into_iter().collect();
+        session.reclaiming.store(true, Ordering::Release);
         session
     }
 
@@ -277,13 +281,16 @@ impl Session {
         }
     }
 
-    /// Whether it may put back what it held behind this door.
-    pub(super) fn may_reclaim(&self, door: u64) -> bool {
-        self.state.lock().to_reclaim.contains_key(&door)
+    /// Whether it may still put back what it held before this gateway started.
+    pub(super) fn may_reclaim(&self) -> bool {
+        self.reclaiming.load(Ordering::Acquire)
     }
 
-    /// An agent that asks for something else has nothing more to put back.
-    fn end_reclaim(&self) {
+    /// It has nothing more to put back: its agent asks for something else already, or the time for it is over.
+    pub(super) fn end_reclaim(&self) {
+        if !self.reclaiming.swap(false, Ordering::AcqRel) {
+            return;
+        }
         let doors: Vec<u64> = self.state.lock().to_reclaim.keys().copied().collect();
         for door in doors {
             self.door_reclaimed(door);

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use mooring_protocol::caps;
-use mooring_protocol::frame::{BodyError, Frame, Header, Watermarks, encode_into};
-use mooring_protocol::message::{Ack, Answer, Notice, Reply, Request};
+use mooring_protocol::frame::{BodyError, Frame, HEADER_LEN, Header, Watermarks};
+use mooring_protocol::message::{Ack, Notice, Reply, Request};
 use mooring_protocol::session::Admit;
 use mooring_protocol::status::Status;
 use mooring_protocol::types::LeaseGrant;
@@ -95,7 +95,7 @@ impl Session {
         self.requests.fetch_add(1, Ordering::Relaxed);
         let header = frame.header;
         let refuse = |status: Status, room: Room| {
-            answer(queue, None, &header.reply(status, Watermarks::default()), &(), Vec::new(), room);
+            answer(queue, None, &header.reply(status, Watermarks::default()), &[], Vec::new(), room);
         };
         let request: Request = match frame.message() {
             Ok(request) => request,
@@ -105,9 +105,8 @@ impl Session {
             }
         };
         let cancel = CancellationToken::new();
-        let (admit, reclaiming) = {
+        let admit = {
             let mut state = self.state.lock();
-            let reclaiming = !state.to_reclaim.is_empty() && header.epoch == epoch;
             let admit = state.machine.admit(header.epoch, header.request, changes(&request));
             match admit {
                 Admit::Run | Admit::Applied => {
@@ -120,9 +119,9 @@ impl Session {
                 }
                 Admit::Replay(..) | Admit::Refuse(_) => {}
             }
-            (admit, reclaiming)
+            admit
         };
-        if reclaiming && !matches!(request, Request::Reclaim { .. }) {
+        if !matches!(request, Request::Reclaim { .. }) {
             self.end_reclaim();
         }
         let again = match admit {
@@ -131,7 +130,8 @@ impl Session {
             Admit::Running => return,
             Admit::Refuse(status) => return refuse(status, room),
             Admit::Replay(status, body) => {
-                return replay(queue, &header.reply(status, Watermarks::default()), &body, room);
+                answer(queue, None, &header.reply(status, Watermarks::default()), &body, Vec::new(), room);
+                return;
             }
         };
         let span = tracing::debug_span!("request", session = %self.id, request = header.request, trace = header.trace, op = name(&request));
@@ -169,31 +169,38 @@ impl Session {
                 if changes && let Err(error) = self.applied.push(header.request) {
                     tracing::error!(session = %self.id, %error, "a finished request could not be noted: after a restart it may be done twice");
                 }
-                self.succeed(&header, &door, done, room);
+                self.succeed(&header, &door, done, changes, room);
             }
             Err(status) => self.fail(&header, Some(&door), status, room),
         }
     }
 
-    fn succeed(&self, header: &Header, door: &Arc<OpenDoor>, done: Done, room: Room) {
+    fn succeed(&self, header: &Header, door: &Arc<OpenDoor>, done: Done, changes: bool, room: Room) {
         let Done { mut reply, payload, pass, wishes, reclaim } = done;
         let volume = &door.passage.volume;
         let at = volume.store().watermarks();
         let watermarks = Watermarks { received: at.received, journalled: at.journalled, stored: at.stored };
         let header = header.reply(Status::Ok, watermarks);
-        let send = |reply: &Reply, leases: Vec<LeaseGrant>| {
-            self.deliver(&header, door, reply, leases, payload, room)
+        let send = |reply: Encoded, leases: &[LeaseGrant]| {
+            self.deliver(&header, door, (reply, leases), payload, changes, room)
         };
         match (pass, reclaim) {
-            (Some(pass), _) => volume.finish(door.holder, pass, &wishes, |leases| send(&reply, leases)),
-            (None, Some(held)) => volume.reclaim(door.holder, &held, |kept| {
-                if let Reply::Reclaimed { leases, .. } = &mut reply {
-                    *leases = kept;
-                }
-                send(&reply, Vec::new())
-            }),
+            (Some(pass), _) => {
+                // Under the volume's lock only the leases are left to encode.
+                let reply = Encoded::new(&reply);
+                volume.finish(door.holder, pass, &wishes, |leases| send(reply, leases));
+            }
+            (None, Some(held)) => {
+                volume.reclaim(door.holder, &held, |kept| {
+                    if let Reply::Reclaimed { leases, .. } = &mut reply {
+                        *leases = kept;
+                    }
+                    send(Encoded::new(&reply), &[])
+                });
+                self.door_reclaimed(door.id);
+            }
             (None, None) => {
-                send(&reply, Vec::new());
+                send(Encoded::new(&reply), &[]);
             }
         }
     }
@@ -203,25 +210,23 @@ impl Session {
         &self,
         header: &Header,
         door: &Arc<OpenDoor>,
-        reply: &Reply,
-        leases: Vec<LeaseGrant>,
+        (reply, leases): (Encoded, &[LeaseGrant]),
         payload: Vec<Bytes>,
+        keep: bool,
         room: Room,
     ) -> bool {
-        let full = Answer { reply: reply.clone(), leases };
         let mut state = self.state.lock();
         let waits = state.running.remove(&header.request);
-        let bare = Answer { reply: full.reply.clone(), leases: Vec::new() };
-        let body = postcard::to_stdvec(&bare).unwrap_or_default();
-        state.machine.finish(header.request, Status::Ok, body.into());
+        let cached = if keep { reply.clone().with(&[]) } else { Bytes::new() };
+        state.machine.finish(header.request, Status::Ok, cached);
         let Some(connection) = waiting(state.connection.as_ref(), waits) else { return false };
         let header = &Header { epoch: connection.epoch, ..*header };
         if door.is_closed() {
             let refused = Header { status: Status::Revoked, ..*header };
-            answer(&connection.queue, None, &refused, &(), Vec::new(), room);
+            answer(&connection.queue, None, &refused, &[], Vec::new(), room);
             return false;
         }
-        answer(&connection.queue, Some(door), header, &full, payload, room)
+        answer(&connection.queue, Some(door), header, &reply.with(leases), payload, room)
     }
 
     fn fail(&self, header: &Header, door: Option<&Arc<OpenDoor>>, status: Status, room: Room) {
@@ -233,7 +238,7 @@ impl Session {
         state.machine.finish(header.request, status, Bytes::new());
         if let Some(connection) = waiting(state.connection.as_ref(), waits) {
             let header = Header { epoch: connection.epoch, ..header };
-            answer(&connection.queue, door, &header, &(), Vec::new(), room);
+            answer(&connection.queue, door, &header, &[], Vec::new(), room);
         }
     }
 
@@ -290,44 +295,51 @@ async fn reserve(budget: &Arc<Semaphore>, bytes: usize) -> Option<tokio::sync::O
     budget.clone().acquire_many_owned(units).await.ok()
 }
 
-fn answer<B: serde::Serialize>(
+/// Queues an answer. False when nobody is there to read it.
+fn answer(
     queue: &Queue,
     door: Option<&Arc<OpenDoor>>,
     header: &Header,
-    body: &B,
+    body: &[u8],
     payload: Vec<Bytes>,
     room: Room,
 ) -> bool {
-    let mut head = BytesMut::new();
-    let len = payload.iter().map(Bytes::len).sum();
-    let (payload, encoded) = match encode_into(&mut head, header, body, len) {
-        Ok(()) => (payload, true),
-        Err(error) => {
-            tracing::error!(%error, "an answer could not be encoded");
-            let failed = Header { status: Status::Io, ..*header };
-            (Vec::new(), encode_into(&mut head, &failed, &(), 0).is_ok())
-        }
+    let len: usize = payload.iter().map(Bytes::len).sum();
+    let (header, body, payload, fits) = if body.len() <= caps::MAX_BODY && len <= caps::MAX_PAYLOAD {
+        (*header, body, payload, true)
+    } else {
+        tracing::error!(body = body.len(), payload = len, "an answer is over its bound");
+        (Header { status: Status::Io, ..*header }, &[][..], Vec::new(), false)
     };
+    let len = if fits { len } else { 0 };
+    let mut head = BytesMut::with_capacity(HEADER_LEN + body.len());
+    // Both were just held against bounds that fit u32.
+    head.extend_from_slice(&header.to_bytes(body.len() as u32, len as u32));
+    head.extend_from_slice(body);
     let payload = payload.into_iter().filter(|part| !part.is_empty()).collect();
-    let frame = Outgoing { head, payload, door: door.map(|d| (d.clone(), *header)), notice: false, room };
-    encoded && queue.reply(frame).is_ok()
+    let frame = Outgoing { head, payload, door: door.map(|d| (d.clone(), header)), notice: false, room };
+    queue.reply(frame).is_ok() && fits
 }
 
-/// Answers with what was answered before.
-fn replay(queue: &Queue, header: &Header, body: &[u8], room: Room) {
-    struct Raw<'a>(&'a [u8]);
-    impl serde::Serialize for Raw<'_> {
-        fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-            // A tuple of bytes has no length in front: the cached body goes out as it was.
-            use serde::ser::SerializeTuple as _;
-            let mut tuple = s.serialize_tuple(self.0.len())?;
-            for byte in self.0 {
-                tuple.serialize_element(byte)?;
-            }
-            tuple.end()
-        }
+/// A reply in its wire form. An answer is the reply and then the leases, so each is encoded when it is known.
+#[derive(Clone)]
+struct Encoded(Vec<u8>);
+
+impl Encoded {
+    fn new(reply: &Reply) -> Encoded {
+        Encoded(postcard::to_stdvec(reply).unwrap_or_else(|error| {
+            tracing::error!(%error, "a reply could not be encoded");
+            Vec::new()
+        }))
     }
-    answer(queue, None, header, &Raw(body), Vec::new(), room);
+
+    /// The body of an [`Answer`](mooring_protocol::message::Answer).
+    fn with(self, leases: &[LeaseGrant]) -> Bytes {
+        postcard::to_extend(leases, self.0).map(Bytes::from).unwrap_or_else(|error| {
+            tracing::error!(%error, "leases could not be encoded");
+            Bytes::new()
+        })
+    }
 }
 
 /// Whether carrying a request out twice would differ from once.
