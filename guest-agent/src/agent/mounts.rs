@@ -28,9 +28,8 @@ pub(super) async fn keep(agent: Weak<Agent>, mut wanted: watch::Receiver<Vec<mes
             agent.changed.send_modify(|n| *n += 1);
         }
         let again = if whole { Duration::from_secs(3600) } else { AGAIN };
-        match tokio::time::timeout(again, wanted.changed()).await {
-            Ok(Err(_)) => return,
-            Ok(Ok(())) | Err(_) => {}
+        if let Ok(Err(_)) = tokio::time::timeout(again, wanted.changed()).await {
+            return;
         }
     }
 }

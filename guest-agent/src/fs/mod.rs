@@ -141,7 +141,7 @@ impl Door {
     #[must_use]
     pub fn figures(&self) -> (usize, usize, usize) {
         let unsent = self.dirty.lock().values().map(|n| n.state.lock().gather.bytes()).sum();
-        (self.table.len(), self.files.lock().len(), unsent)
+        (self.table.count(), self.files.lock().len(), unsent)
     }
 
     /// A reply to a request behind this door arrived; see [`absorb`].

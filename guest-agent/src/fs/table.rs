@@ -37,13 +37,13 @@ impl Table {
     }
 
     /// How many.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.shards.iter().map(|s| s.lock().len()).sum()
     }
 
     /// Those to be given up: none while there is room, else the ones unused for longest.
     pub fn idlest(&self) -> Vec<Arc<Node>> {
-        if self.len() <= MAX_NODES {
+        if self.count() <= MAX_NODES {
             return Vec::new();
         }
         let mut nodes: Vec<_> = self

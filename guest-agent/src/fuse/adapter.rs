@@ -499,6 +499,39 @@ impl<F: Filesystem> fuser::Filesystem for Adapter<F> {
         });
     }
 
+    // None of these is offered. They are here because the library would log each call.
+    fn ioctl(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _: fuser::IoctlFlags,
+        _: u32,
+        _: &[u8],
+        _: u32,
+        reply: fuser::ReplyIoctl,
+    ) {
+        reply.error(fuser::Errno::ENOTTY);
+    }
+
+    fn poll(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _: fuser::PollNotifier,
+        _: fuser::PollEvents,
+        _: fuser::PollFlags,
+        reply: fuser::ReplyPoll,
+    ) {
+        // The kernel then says "always ready" by itself, which is right for files.
+        reply.error(fuser::Errno::ENOSYS);
+    }
+
+    fn bmap(&self, _: &Request, _: INodeNo, _: u32, _: u64, reply: fuser::ReplyBmap) {
+        reply.error(fuser::Errno::ENOSYS);
+    }
+
     fn fallocate(
         &self,
         req: &Request,

@@ -58,7 +58,7 @@ fn crossing_changes_never_deadlock() {
     for i in 0..2 {
         fs::create_dir(stage.at(0).join(format!("d{i}"))).unwrap();
     }
-    let mut dice = Dice::new();
+    let mut dice = Dice::seeded();
     std::thread::scope(|scope| {
         for guest in 0..2 {
             for _ in 0..3 {

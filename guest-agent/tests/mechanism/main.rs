@@ -17,7 +17,7 @@ pub struct Dice(pub u64);
 
 impl Dice {
     /// A seed from `MECHANISM_SEED`, or a fixed one; printed so that a failure can be repeated.
-    pub fn new() -> Dice {
+    pub fn seeded() -> Dice {
         let seed = std::env::var("MECHANISM_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(0x6d6f_6f72);
         eprintln!("MECHANISM_SEED={seed}");
         Dice(seed)

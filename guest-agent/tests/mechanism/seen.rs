@@ -108,7 +108,7 @@ fn look(dir: &Path, model: &Model, held: &mut BTreeMap<String, (u64, File)>, aft
 
 fn run(read_only: &[bool], steps: u32) {
     let stage = Stage::set(read_only, Duration::from_secs(150));
-    let mut dice = Dice::new();
+    let mut dice = Dice::seeded();
     let mut model = Model::new();
     let mut held: Vec<BTreeMap<String, (u64, File)>> = Vec::new();
     held.resize_with(read_only.len(), BTreeMap::new);
