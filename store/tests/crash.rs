@@ -96,7 +96,7 @@ async fn child_writes_until_killed() {
 /// acknowledged.
 fn run_child(dir: &Path, point: Option<&str>, for_ms: u64) -> (BTreeSet<(u32, u32)>, ExitStatus) {
     let mut command = common::child("child_writes_until_killed", None);
-    command.env(DIR, dir).stdout(Stdio::piped()).stderr(Stdio::null());
+    command.env(DIR, dir).stdout(Stdio::piped());
     if let Some(point) = point {
         command.env(POINT, point);
     }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub struct DirLock {
     path: PathBuf,
-    _file: File,
+    file: File,
 }
 
 impl DirLock {
@@ -38,7 +38,7 @@ impl DirLock {
         writeln!(file, "{}", std::process::id()).map_err(io)?;
         Ok(Self {
             path: path.to_path_buf(),
-            _file: file,
+            file,
         })
     }
 
@@ -46,6 +46,15 @@ impl DirLock {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+impl Drop for DirLock {
+    /// Unlocks rather than only closing: a process that is being started elsewhere in this program has a copy of the
+    /// descriptor until it runs, and with it the lock.
+    fn drop(&mut self) {
+        // Nothing to do about a failure; closing follows.
+        let _ = flock(&self.file, FlockOperation::Unlock);
     }
 }
 
