@@ -378,7 +378,7 @@ async fn restart(world: World) -> World {
     let (dir, temp) = (world.dir.clone(), world.temp());
     world.core.shutdown().await;
     drop(world);
-    World::again(&dir, temp).await
+    World::again(&dir, Some(temp)).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -52,7 +52,12 @@ impl World {
     /// Two tenants; acme has a bucket `photos` and VMs `one`, `two`, `three`, globex a VM `g`.
     pub async fn new() -> World {
         let temp = Arc::new(tempfile::tempdir().unwrap());
-        let world = World::open(temp.path(), Some(temp.clone())).await;
+        World::furnish(temp.path(), Some(temp.clone())).await
+    }
+
+    /// The same in a directory that somebody else keeps.
+    pub async fn furnish(dir: &Path, temp: Option<Arc<TempDir>>) -> World {
+        let world = World::open(dir, temp).await;
         let realm = world.core.realm();
         for name in ["acme", "globex"] {
             realm.tenant_create(&tenant(name)).await.unwrap();
@@ -85,9 +90,9 @@ impl World {
         World { core, dir: dir.to_owned(), _temp: temp }
     }
 
-    /// Opens the same directory again, after [`World::crash`] or a shutdown.
-    pub async fn again(dir: &Path, temp: Arc<TempDir>) -> World {
-        let world = World::open(dir, Some(temp)).await;
+    /// Opens the same directory again.
+    pub async fn again(dir: &Path, temp: Option<Arc<TempDir>>) -> World {
+        let world = World::open(dir, temp).await;
         world.core.listen_all().await.unwrap();
         world
     }

@@ -1,0 +1,147 @@
+//! The gateway's process dies by SIGKILL in the middle of work; its agents come back and go on.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod core_support;
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use core_support::agent::{WRITE, name};
+use core_support::{Agent, Conduct, LIMIT, World};
+use mooring_protocol::message::{HeldHandle, Reply, Request, Resumed};
+use mooring_protocol::status::Status;
+use mooring_protocol::types::{Handle, Ino, LeaseGrant, NewNode};
+
+const DIR: &str = "MOORING_TEST_CORE_DIR";
+const READY: &str = "the gateway is ready";
+
+/// Not a test of its own: the process that the tests below kill.
+#[tokio::test(flavor = "multi_thread")]
+async fn gateway_process() {
+    let Ok(dir) = std::env::var(DIR) else { return };
+    let dir = Path::new(&dir);
+    let _world = if dir.join("data").exists() {
+        World::again(dir, None).await
+    } else {
+        World::furnish(dir, None).await
+    };
+    println!("{READY}");
+    std::future::pending::<()>().await;
+}
+
+struct Gateway(Child);
+
+impl Gateway {
+    fn start(dir: &Path) -> Gateway {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["gateway_process", "--exact", "--nocapture"])
+            .env(DIR, dir)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let ready = lines.map_while(Result::ok).any(|line| line.contains(READY));
+        assert!(ready, "the gateway ended before it was ready");
+        Gateway(child)
+    }
+
+    fn kill(mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        // Dead already when it was killed on purpose.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn create(file: &str) -> Request {
+    Request::Create {
+        parent: Ino::ROOT,
+        name: name(file),
+        mode: 0o644,
+        uid: 0,
+        gid: 0,
+        node: NewNode::File { open: None },
+        exclusive: true,
+    }
+}
+
+fn append(ino: Ino, handle: Handle) -> Request {
+    Request::Write { ino, handle, offset: 0, append: true, stamp: None, clear_suid_sgid: false }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_gateway_comes_back_with_every_answered_request_done_and_none_done_twice() {
+    const KILLS: usize = 3;
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path();
+    let socket = dir.join("acme-one.sock");
+    let mut gateway = Gateway::start(dir);
+    let mut agent = Agent::connect(&socket, Conduct::Honest, None).await;
+    let door = agent.door().id;
+    let (handle, log) = agent.create(Ino::ROOT, "log", WRITE).await.unwrap();
+    let (mut answered, mut appended, mut last) = (Vec::new(), 0u64, None);
+    for round in 0..KILLS {
+        // Work goes on until the gateway is dead.
+        let killer = tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(300 + 70 * round as u64)).await;
+            tokio::task::spawn_blocking(move || gateway.kill()).await.unwrap();
+        });
+        let mut number = 0;
+        loop {
+            let file = format!("f-{round}-{number}");
+            if agent.call_at(door, &create(&file), &[]).await.is_err() {
+                break;
+            }
+            answered.push(file);
+            let (id, done) = agent.ask(door, &append(log.ino, handle), b"8 bytes\n").await;
+            match tokio::time::timeout(LIMIT, done).await.unwrap() {
+                Ok(answer) => {
+                    answer.unwrap();
+                    appended += 1;
+                    last = Some(id);
+                }
+                Err(_) => break,
+            }
+            number += 1;
+        }
+        killer.await.unwrap();
+        assert!(number > 3, "some work was done before the kill");
+
+        let start = Instant::now();
+        let started = dir.to_owned();
+        gateway = tokio::task::spawn_blocking(move || Gateway::start(&started)).await.unwrap();
+        let held = agent.leases.lock().values().copied().collect::<Vec<LeaseGrant>>();
+        let back = Agent::connect(&socket, Conduct::Honest, Some(agent.resume())).await;
+        assert_eq!(back.welcome.resumed, Resumed::Reclaim);
+        back.continue_ids(&agent);
+        let handles = vec![HeldHandle { handle, ino: log.ino, mode: WRITE }];
+        let reclaim = Request::Reclaim { handles, leases: held, locks: Vec::new() };
+        let Reply::Reclaimed { handles, .. } = back.call(reclaim).await.unwrap() else { panic!() };
+        assert_eq!(handles, [handle]);
+        // The last answered append sent again, as an agent does that has not read its answer: done once.
+        let again = back.ask_as(last.unwrap(), door, &append(log.ino, handle), b"8 bytes\n").await;
+        again.await.unwrap().unwrap();
+        println!("back at work {:?} after the restart began", start.elapsed());
+        let size = back.getattr(log.ino).await.unwrap().size;
+        assert!(
+            size == appended * 8 || size == (appended + 1) * 8,
+            "{size} bytes of {appended} answered appends"
+        );
+        appended = size / 8;
+        agent = back;
+    }
+    for file in &answered {
+        agent.lookup(Ino::ROOT, file).await.unwrap_or_else(|status| panic!("{file}: {status}"));
+    }
+    assert_eq!(agent.lookup(Ino::ROOT, "f-never").await, Err(Status::NotFound));
+    println!("{} files and {appended} appends over {KILLS} kills", answered.len());
+    drop(gateway);
+}
