@@ -68,7 +68,9 @@ pub(crate) enum Refusal {
     #[error("the x-amz-content-sha256 header does not match what was received")]
     PayloadHash,
     #[error("{0} is not valid base64 of the right length")]
-    InvalidDigest(String),
+    InvalidDigest(&'static str),
+    #[error("the value of the {0} header is not valid base64 of the right length")]
+    InvalidChecksum(&'static str),
     #[error("{0}")]
     InvalidRequest(&'static str),
     #[error("no bytes came for too long")]
@@ -111,7 +113,7 @@ impl Refusal {
             R::Incomplete | R::Overlong | R::Framing | R::Connection(_) => ("IncompleteBody", BAD),
             R::ChunkSignature => ("SignatureDoesNotMatch", StatusCode::FORBIDDEN),
             R::Trailer => ("MalformedTrailerError", BAD),
-            R::BadDigest(_) => ("BadDigest", BAD),
+            R::BadDigest(_) | R::InvalidChecksum(_) => ("BadDigest", BAD),
             R::PayloadHash => ("XAmzContentSHA256Mismatch", BAD),
             R::InvalidDigest(_) => ("InvalidDigest", BAD),
             R::Stalled => ("RequestTimeout", BAD),

@@ -17,7 +17,7 @@ use crate::error::Refusal;
 
 /// The running chain of chunk signatures.
 pub(crate) struct Chain {
-    key: hmac::Key,
+    key: Box<hmac::Key>,
     timestamp: String,
     scope: String,
     previous: String,
@@ -39,7 +39,7 @@ impl Chain {
         let key = step(key.as_ref(), "s3");
         let key = step(key.as_ref(), "aws4_request");
         Self {
-            key: hmac::Key::new(HMAC_SHA256, key.as_ref()),
+            key: Box::new(hmac::Key::new(HMAC_SHA256, key.as_ref())),
             timestamp: timestamp.to_owned(),
             scope: format!("{date}/{region}/s3/aws4_request"),
             previous: seed.to_owned(),

@@ -83,7 +83,7 @@ impl Algorithm {
     /// The bytes of a base64 value of this algorithm.
     pub fn decode(self, value: &str) -> Result<Vec<u8>, Refusal> {
         let bytes = STANDARD.decode(value).ok().filter(|bytes| bytes.len() == self.size());
-        bytes.ok_or_else(|| Refusal::InvalidDigest(format!("Value for {} header", self.header())))
+        bytes.ok_or(Refusal::InvalidChecksum(self.header()))
     }
 
     /// The checksum of bytes.
@@ -107,14 +107,14 @@ impl Algorithm {
 
 /// One checksum under way.
 enum Hasher {
-    Crc(Algorithm, crc_fast::Digest),
+    Crc(Algorithm, Box<crc_fast::Digest>),
     Aws(aws::Context),
 }
 
 impl Hasher {
     fn new(algorithm: Algorithm) -> Self {
         match algorithm.crc() {
-            Some(crc) => Self::Crc(algorithm, crc_fast::Digest::new(crc)),
+            Some(crc) => Self::Crc(algorithm, Box::new(crc_fast::Digest::new(crc))),
             None if algorithm == Algorithm::Sha1 => {
                 Self::Aws(aws::Context::new(&aws::SHA1_FOR_LEGACY_USE_ONLY))
             }

@@ -14,7 +14,7 @@ use crate::error::Refusal;
 
 enum Decoder {
     Plain,
-    Chunked(ChunkDecoder),
+    Chunked(Box<ChunkDecoder>),
 }
 
 /// Reads a body to its end.
@@ -32,7 +32,7 @@ impl Reader {
     pub fn new(body: Body, framing: Framing, length: u64, stall: Duration) -> Self {
         let decoder = match framing {
             Framing::Plain(_) => Decoder::Plain,
-            Framing::Chunked(chain) => Decoder::Chunked(ChunkDecoder::new(chain)),
+            Framing::Chunked(chain) => Decoder::Chunked(Box::new(ChunkDecoder::new(chain))),
         };
         Self { body, decoder, ready: VecDeque::new(), received: 0, length, stall, over: false }
     }

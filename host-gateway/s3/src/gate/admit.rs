@@ -175,21 +175,25 @@ fn allow_headers(op: Op, headers: &HeaderMap) -> Result<(), Refusal> {
 /// Headers of which we serve only some values.
 fn values(op: Op, headers: &HeaderMap) -> Result<(), Refusal> {
     let of = |name: &str| headers.get(name).map(http::HeaderValue::as_bytes);
-    if let Some(acl) = of("x-amz-acl")
-        && !matches!(acl, b"private" | b"bucket-owner-full-control")
-    {
-        return Err(Refusal::NotImplemented(format!(
-            "the canned ACL {:?}: use shares",
-            acl.escape_ascii().to_string()
-        )));
+    match of("x-amz-acl") {
+        None | Some(b"private" | b"bucket-owner-full-control") => {}
+        Some(
+            acl @ (b"public-read"
+            | b"public-read-write"
+            | b"authenticated-read"
+            | b"bucket-owner-read"
+            | b"aws-exec-read"
+            | b"log-delivery-write"),
+        ) => {
+            let acl = acl.escape_ascii();
+            return Err(Refusal::NotImplemented(format!("the canned ACL {acl} (use shares instead)")));
+        }
+        Some(_) => return Err(Refusal::Malformed("x-amz-acl header")),
     }
     if let Some(class) = of("x-amz-storage-class")
         && class != b"STANDARD"
     {
-        return Err(Refusal::NotImplemented(format!(
-            "the storage class {:?}",
-            class.escape_ascii().to_string()
-        )));
+        return Err(Refusal::NotImplemented(format!("the storage class {}", class.escape_ascii())));
     }
     if op.has_metadata() {
         let user = headers

@@ -182,7 +182,18 @@ impl Op {
     pub fn allows_header(self, name: &str) -> bool {
         let (own, shared): (&[&str], &[&[&str]]) = match self {
             Op::CreateBucket => (&["x-amz-acl"], &[]),
-            Op::DeleteObjects => (&["x-amz-checksum-algorithm"], &[CHECKSUMS]),
+            // Nothing here is retained, so there is nothing to bypass; clean-up tools send it always.
+            Op::DeleteObject => (
+                &[
+                    "x-amz-bypass-governance-retention",
+                    "x-amz-if-match-last-modified-time",
+                    "x-amz-if-match-size",
+                ],
+                &[],
+            ),
+            Op::DeleteObjects => {
+                (&["x-amz-bypass-governance-retention", "x-amz-checksum-algorithm"], &[CHECKSUMS])
+            }
             Op::PutObject => (
                 &[
                     "x-amz-acl",

@@ -129,7 +129,7 @@ fn checksums(headers: &HeaderMap, admission: &Admission, framing: &Framing) -> R
         headers.iter().filter_map(|(name, value)| Some((Algorithm::of_header(name.as_str())?, value)));
     let mut declared = Vec::new();
     for (algorithm, value) in in_headers {
-        let value = value.to_str().map_err(|_| Refusal::InvalidDigest(algorithm.header().to_owned()))?;
+        let value = value.to_str().map_err(|_| Refusal::InvalidChecksum(algorithm.header()))?;
         declared.push((algorithm, value.to_owned()));
     }
     // Some SDKs move these headers into the query when they presign.
@@ -167,7 +167,7 @@ fn checksums(headers: &HeaderMap, admission: &Admission, framing: &Framing) -> R
 fn md5(headers: &HeaderMap) -> Result<Option<[u8; 16]>, Refusal> {
     let Some(value) = headers.get("content-md5") else { return Ok(None) };
     let bytes = STANDARD.decode(value.as_bytes()).ok().and_then(|bytes| <[u8; 16]>::try_from(bytes).ok());
-    bytes.map(Some).ok_or_else(|| Refusal::InvalidDigest("The Content-MD5 you specified".into()))
+    bytes.map(Some).ok_or(Refusal::InvalidDigest("the Content-MD5 you specified"))
 }
 
 fn number(headers: &HeaderMap, name: &'static str) -> Result<Option<u64>, Refusal> {

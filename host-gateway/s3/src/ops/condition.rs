@@ -101,11 +101,6 @@ fn matches(list: &str, etag: &str, weak: bool) -> bool {
 pub(super) fn of_write(headers: &HeaderMap) -> S3Result<Condition> {
     let bare = |tag: &str| tag.trim().trim_matches('"').to_owned();
     let if_none_match = text(headers, "if-none-match")?.map(bare);
-    if if_none_match.as_deref().is_some_and(|tag| tag != "*") {
-        return Err(
-            Refusal::NotImplemented("If-None-Match with an ETag on a write (only * is)".into()).into()
-        );
-    }
     Ok(Condition { if_match: text(headers, "if-match")?.map(bare), if_none_match })
 }
 

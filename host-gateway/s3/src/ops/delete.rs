@@ -2,6 +2,7 @@
 
 use futures::stream::{self, StreamExt as _};
 use mooring_store::api::Condition;
+use mooring_store::error::StoreError;
 use s3s::dto::*;
 use s3s::{S3Error, S3Request, S3Response, S3Result, s3_error};
 
@@ -16,8 +17,12 @@ impl Door {
     ) -> S3Result<S3Response<DeleteObjectOutput>> {
         let open = self.open(identity(&req.extensions)?, &req.input.bucket).await?;
         null_version(req.input.version_id.as_deref())?;
-        let when = condition::of_write(&req.headers)?;
-        open.objects.delete(&open.cx, req.input.key.as_bytes(), &when).await.map_err(from_store)?;
+        let when = When {
+            etag: condition::of_write(&req.headers)?.if_match,
+            time: req.input.if_match_last_modified_time,
+            size: req.input.if_match_size,
+        };
+        when.delete(&open, req.input.key.as_bytes()).await?;
         Ok(S3Response::new(DeleteObjectOutput { version_id: req.input.version_id, ..Default::default() }))
     }
 
@@ -64,9 +69,6 @@ impl Door {
 
 async fn delete_one(open: &Open, object: &ObjectIdentifier) -> Result<(), S3Error> {
     null_version(object.version_id.as_deref())?;
-    if object.last_modified_time.is_some() || object.size.is_some() {
-        return Err(Refusal::NotImplemented("deleting on condition of time or size".into()).into());
-    }
     // Keys in a document pass the rules that keys in a path do.
     if object.key.is_empty() || object.key.contains('\0') {
         return Err(s3_error!(InvalidArgument, "the key is empty or has a NUL byte"));
@@ -74,9 +76,50 @@ async fn delete_one(open: &Open, object: &ObjectIdentifier) -> Result<(), S3Erro
     if object.key.len() > KEY_BYTES {
         return Err(Refusal::KeyTooLong.into());
     }
-    let when = Condition {
-        if_match: object.e_tag.as_ref().map(|etag| etag.value().to_owned()),
-        if_none_match: None,
+    let when = When {
+        etag: object.e_tag.as_ref().map(|etag| etag.value().to_owned()),
+        time: object.last_modified_time.clone(),
+        size: object.size,
     };
-    open.objects.delete(&open.cx, object.key.as_bytes(), &when).await.map(|_| ()).map_err(from_store)
+    when.delete(open, object.key.as_bytes()).await
+}
+
+/// On which conditions an object is to be deleted.
+struct When {
+    etag: Option<String>,
+    time: Option<Timestamp>,
+    size: Option<i64>,
+}
+
+impl When {
+    /// Deletes the object if they hold. What is not there is deleted, whatever was said of it.
+    async fn delete(self, open: &Open, key: &[u8]) -> S3Result<()> {
+        let conditional = self.etag.is_some() || self.time.is_some() || self.size.is_some();
+        let if_match = match self.time.is_some() || self.size.is_some() {
+            true => self.narrowed(open, key).await,
+            false => Ok(self.etag),
+        };
+        let result = match if_match {
+            Ok(if_match) => {
+                let when = Condition { if_match, if_none_match: None };
+                open.objects.delete(&open.cx, key, &when).await.map(|_| ())
+            }
+            Err(error) => Err(error),
+        };
+        match result {
+            Err(StoreError::NotFound) if conditional => Ok(()),
+            result => result.map_err(from_store),
+        }
+    }
+
+    /// Time and size as a condition the store can decide in one step: the ETag of what was looked at.
+    async fn narrowed(&self, open: &Open, key: &[u8]) -> Result<Option<String>, StoreError> {
+        let info = open.objects.head(&open.cx, key).await?;
+        let time =
+            self.time.clone().map(time::OffsetDateTime::from).map(time::OffsetDateTime::unix_timestamp);
+        let holds = time.is_none_or(|time| time == info.modified.secs)
+            && self.size.is_none_or(|size| u64::try_from(size) == Ok(info.size))
+            && self.etag.as_ref().is_none_or(|etag| etag == "*" || *etag == info.etag);
+        if holds { Ok(Some(info.etag)) } else { Err(StoreError::PreconditionFailed) }
+    }
 }

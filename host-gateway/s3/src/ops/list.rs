@@ -115,7 +115,7 @@ impl Door {
             prefix: given(&input.prefix).unwrap_or(""),
             delimiter: given(&input.delimiter).unwrap_or(""),
         };
-        let after = match &input.continuation_token {
+        let after = match given(&input.continuation_token) {
             Some(token) => binding.position(token)?,
             None => input.start_after.clone().unwrap_or_default().into_bytes(),
         };

@@ -396,6 +396,6 @@ impl Uploads<'_> {
         let rest = std::str::from_utf8(key.strip_prefix(self.prefix)?).ok()?;
         let delimiter = self.delimiter?;
         let end = rest.find(delimiter)? + delimiter.len();
-        String::from_utf8([self.prefix, rest[..end].as_bytes()].concat()).ok()
+        String::from_utf8([self.prefix, &rest.as_bytes()[..end]].concat()).ok()
     }
 }

@@ -2,12 +2,11 @@
 
 use super::*;
 
+/// Data and trailers.
+type Decoded = (Vec<u8>, Vec<(String, String)>);
+
 /// Feeds `wire` in pieces of `step` bytes.
-fn decode(
-    wire: &[u8],
-    step: usize,
-    chain: Option<Chain>,
-) -> Result<(Vec<u8>, Vec<(String, String)>), &'static str> {
+fn decode(wire: &[u8], step: usize, chain: Option<Chain>) -> Result<Decoded, &'static str> {
     let mut decoder = ChunkDecoder::new(chain);
     let mut out: Vec<Bytes> = Vec::new();
     for piece in wire.chunks(step) {
