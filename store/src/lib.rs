@@ -7,6 +7,7 @@
 
 pub mod api;
 pub mod backend;
+pub mod conformance;
 pub mod error;
 pub mod failpoints;
 pub mod journal;

@@ -27,7 +27,12 @@ impl Volume {
                 break;
             }
             let rolled = rolled_up(&item.key, query);
-            if rolled.as_ref().is_some_and(|prefix| *prefix <= query.after) {
+            // Prefixes that were passed already: on an earlier page, or just now (a delimiter other than the slash ends no
+            // directory, so the walk meets such a prefix again).
+            let known = |prefix: &Vec<u8>| {
+                *prefix <= query.after || page.prefixes.last().is_some_and(|last| last == prefix)
+            };
+            if rolled.as_ref().is_some_and(known) {
                 walk.skip(&rolled.unwrap_or_default());
                 continue;
             }
@@ -38,11 +43,8 @@ impl Volume {
             match rolled {
                 Some(prefix) => {
                     walk.skip(&prefix);
-                    // A delimiter other than the slash does not end a directory: the walk meets it again.
-                    if page.prefixes.last().is_none_or(|known| known[..] != prefix[..]) {
-                        last.clone_from(&prefix);
-                        page.prefixes.push(Bytes::from(prefix));
-                    }
+                    last.clone_from(&prefix);
+                    page.prefixes.push(Bytes::from(prefix));
                 }
                 None => {
                     last.clone_from(&item.key);

@@ -127,8 +127,11 @@ impl<'a> Walk<'a> {
         while self.levels.last().is_some_and(|level| level.path.starts_with(prefix)) {
             self.levels.pop();
         }
-        for Level { path, sides, .. } in &mut self.levels {
+        for Level { path, sides, entries, .. } in &mut self.levels {
             let begins = |rest: &[u8]| [&path[..], rest].concat().starts_with(prefix);
+            while entries.page.front().is_some_and(|(cursor, _)| begins(cursor)) {
+                entries.page.pop_front();
+            }
             while sides.page.front().is_some_and(|(rest, _)| begins(rest)) {
                 sides.page.pop_front();
             }

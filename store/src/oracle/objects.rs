@@ -194,7 +194,11 @@ impl State {
         let children = &self.nodes.get(&dir).ok_or(StoreError::Stale(dir))?.children;
         let text = String::from_utf8_lossy(rest).replace('%', "%25").replace('/', "%2F");
         (0..1000)
-            .map(|attempt| if attempt == 0 { format!("%:{text}") } else { format!("%:{text}%_{attempt}") })
+            .map(|attempt| match attempt {
+                _ if text.len() > 200 => format!("%~{attempt}"),
+                0 => format!("%:{text}"),
+                _ => format!("%:{text}%_{attempt}"),
+            })
             .filter_map(|name| Name::new(name.as_bytes()).ok())
             .find(|name| !children.contains_key(name))
             .ok_or(StoreError::NameTooLong)

@@ -87,7 +87,10 @@ impl Volume {
         let mut found = Vec::new();
         let mut from = start.saturating_add(1);
         let expected = (end.saturating_sub(start) / self.config.extent_bytes).saturating_add(2).min(PAGE);
-        while start < end {
+        if start >= end {
+            return Ok(found);
+        }
+        loop {
             let limit = usize::try_from(expected).unwrap_or(usize::MAX);
             let page = self.map_page(map, from, limit).await?;
             let Some(&(last, _)) = page.last() else { break };

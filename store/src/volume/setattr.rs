@@ -211,10 +211,10 @@ impl Volume {
 /// The blocks that `[offset, end)` covers in part: none, one or two.
 fn edge_blocks(offset: u64, end: u64) -> Vec<u64> {
     let mut blocks = Vec::new();
-    if offset % BLOCK != 0 {
+    if !offset.is_multiple_of(BLOCK) {
         blocks.push(block_start(offset));
     }
-    if end % BLOCK != 0 && blocks.first() != Some(&block_start(end)) {
+    if !end.is_multiple_of(BLOCK) && blocks.first() != Some(&block_start(end)) {
         blocks.push(block_start(end));
     }
     blocks

@@ -28,7 +28,10 @@ fn maps(all: &All, report: &mut Report) -> BTreeMap<ExtentId, u64> {
                 report.say(format!("rows of {ino:?} overlap at {start}"));
             }
             if row.len > row.blocks * BLOCK || row.len + BLOCK <= row.blocks * BLOCK {
-                report.say(format!("row of {ino:?} at {start} holds {} bytes in {} blocks", row.len, row.blocks));
+                report.say(format!(
+                    "row of {ino:?} at {start} holds {} bytes in {} blocks",
+                    row.len, row.blocks
+                ));
             }
             if start + row.len > inode.size && !trims {
                 report.say(format!("row of {ino:?} at {start} goes beyond its end {}", inode.size));
@@ -64,7 +67,9 @@ fn source(all: &All, source: &Source, len: u64, refs: &mut BTreeMap<ExtentId, u6
             report.say(format!("a row of {len} bytes holds {}", bytes.len()));
         }
         Source::Inline(_) => {}
-        Source::Slice { map, .. } => report.say(format!("a slice of map {map} in a volume without snapshots")),
+        Source::Slice { map, .. } => {
+            report.say(format!("a slice of map {map} in a volume without snapshots"))
+        }
     }
 }
 

@@ -15,7 +15,8 @@ use crate::keys::part::Part;
 use crate::keys::side::Side;
 use crate::keys::upload::Upload;
 use crate::keys::{
-    RowError, backlink, counter, dentry, extent, inode, map, object, orphan, pack, part, side, symlink, upload, xattr,
+    RowError, backlink, counter, dentry, extent, inode, map, object, orphan, pack, part, side, symlink,
+    upload, xattr,
 };
 use crate::meta::after;
 use bytes::Bytes;

@@ -82,7 +82,8 @@ fn entries(all: &All, report: &mut Report) -> BTreeMap<Ino, Counted> {
         report.say(format!("{} rows beside the tree for {sides} entries", all.sides.len()));
     }
     for (ino, parent, name) in links.symmetric_difference(&all.backlinks) {
-        report.say(format!("{} of {ino:?} in {parent:?}: name and backlink do not agree", name.escape_ascii()));
+        report
+            .say(format!("{} of {ino:?} in {parent:?}: name and backlink do not agree", name.escape_ascii()));
     }
     counted
 }
@@ -95,7 +96,10 @@ fn directory(all: &All, ino: Ino, inode: &Inode, seen: &Counted, report: &mut Re
     }
     if inode.size != seen.entries || inode.sides != seen.sides {
         let (size, sides) = (seen.entries, seen.sides);
-        report.say(format!("directory {ino:?} counts {} and {}, not {size} and {sides}", inode.size, inode.sides));
+        report.say(format!(
+            "directory {ino:?} counts {} and {}, not {size} and {sides}",
+            inode.size, inode.sides
+        ));
     }
     let parent = if ino == Ino::ROOT { Some(ino) } else { seen.parent };
     if inode.parent != parent.map_or(0, Ino::get) {
