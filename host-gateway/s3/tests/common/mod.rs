@@ -178,7 +178,7 @@ impl Buckets for Shared {
 
 struct Keys;
 
-fn principal(tenant: &str) -> Identity {
+pub fn principal(tenant: &str) -> Identity {
     let tenant = TenantId::try_from(tenant).unwrap();
     Identity { principal: Principal::Tenant { tenant }, scope: None }
 }
@@ -189,7 +189,7 @@ impl Credentials for Keys {
         &self,
         key: &str,
         token: Option<&str>,
-        _: Option<&Principal>,
+        peer: Option<&Principal>,
     ) -> Result<Found, CredentialError> {
         let (known, tenant) = match key {
             "AKACME" => (ACME, "acme"),
@@ -197,7 +197,9 @@ impl Credentials for Keys {
             "ASACME" => (SESSION, "acme"),
             _ => return Err(CredentialError::UnknownKey),
         };
-        if token != known.token {
+        // On a channel that vouches for somebody, only that somebody's credentials count.
+        let foreign = peer.is_some_and(|peer| peer.tenant().is_none_or(|peer| peer.as_str() != tenant));
+        if token != known.token || foreign {
             return Err(CredentialError::InvalidToken);
         }
         Ok(Found { secret: SecretKey::new(known.secret.into()), identity: principal(tenant) })
@@ -215,6 +217,8 @@ impl Credentials for Keys {
 /// A running S3 door.
 pub struct Server {
     pub address: SocketAddr,
+    /// The same door, to be served on another stream.
+    pub router: axum::Router,
     pub world: Arc<World>,
     stop: Option<oneshot::Sender<()>>,
 }
@@ -234,11 +238,12 @@ impl Server {
         let listener = tokio::net::TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
-        let serving = mooring_s3::serve_tcp(listener, mooring_s3::router(deps), async {
+        let router = mooring_s3::router(deps);
+        let serving = mooring_s3::serve_tcp(listener, router.clone(), async {
             let _ = stopped.await;
         });
         tokio::spawn(serving);
-        Server { address, world, stop: Some(stop) }
+        Server { address, router, world, stop: Some(stop) }
     }
 
     /// A server with a bucket of acme's.
