@@ -132,8 +132,7 @@ impl Run {
     }
 
     fn name(&self) -> Name {
-        let name_of: &str = self.pick(&NAMES);
-        name(name_of)
+        name(self.pick::<&str>(&NAMES))
     }
 
     fn bytes(&self) -> Bytes {
