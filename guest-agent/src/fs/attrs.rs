@@ -48,6 +48,9 @@ impl Door {
         // clear bits of them.
         self.hand_over(&node).await;
         let handle = set.fh.filter(|_| set.size.is_some()).map(Handle);
+        // The kernel leaves these bits to us: a new owner always costs them, a new length unless root gives it.
+        let new_owner = set.uid.is_some() || set.gid.is_some();
+        let clear_suid_sgid = new_owner || (set.size.is_some() && by.uid != 0);
         let wanted = types::SetAttr {
             mode: set.mode.map(permissions),
             uid: set.uid,
@@ -55,7 +58,7 @@ impl Door {
             size: set.size,
             atime: set.atime.map(set_time),
             mtime: set.mtime.map(set_time),
-            clear_suid_sgid: set.size.is_some() && by.uid != 0,
+            clear_suid_sgid,
         };
         match self.ask(Request::SetAttr { ino: node.ino, set: wanted, handle }).await.map_err(errno)? {
             Reply::Attr { attr } => {

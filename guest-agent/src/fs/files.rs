@@ -50,13 +50,10 @@ impl OpenFile {
 
 fn open_mode(flags: i32) -> OpenMode {
     let access = flags & libc::O_ACCMODE;
-    let write = access != libc::O_RDONLY;
-    OpenMode {
-        read: access != libc::O_WRONLY,
-        write,
-        append: write && flags & libc::O_APPEND != 0,
-        truncate: flags & libc::O_TRUNC != 0,
-    }
+    let truncate = flags & libc::O_TRUNC != 0;
+    // To empty a file is to write, also through a descriptor that may only read.
+    let write = access != libc::O_RDONLY || truncate;
+    OpenMode { read: access != libc::O_WRONLY, write, append: write && flags & libc::O_APPEND != 0, truncate }
 }
 
 impl Door {
@@ -130,7 +127,12 @@ impl Door {
         // Written bytes are mostly in the kernel's own pages; where it asks, they go to the gateway first.
         let gathered = {
             let state = file.node.state.lock();
-            state.gather.overlaps(offset, u64::from(size)) || state.sending.is_some()
+            let end = offset + u64::from(size);
+            // A hole before gathered bytes is there for the gateway only when it has them: it would answer with the
+            // end of the file, and the kernel would believe that.
+            let longer =
+                state.gather.end() > offset && state.attr.as_ref().is_none_or(|attr| attr.size < end);
+            state.gather.overlaps(offset, u64::from(size)) || longer || state.sending.is_some()
         };
         if gathered {
             self.hand_over(&file.node).await;

@@ -45,7 +45,7 @@ impl Tree for Oracle {
         node.attr.mode = set.mode.map_or(node.attr.mode, |mode| mode & 0o7777);
         node.attr.uid = set.uid.unwrap_or(node.attr.uid);
         node.attr.gid = set.gid.unwrap_or(node.attr.gid);
-        if set.clear_suid_sgid {
+        if set.clear_suid_sgid && node.attr.kind != FileKind::Dir {
             node.clear_suid();
         }
         match set.size {

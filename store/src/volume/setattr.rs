@@ -233,7 +233,8 @@ fn apply(file: &mut Inode, set: &SetAttr, cx: &Caller) {
     }
     file.uid = set.uid.unwrap_or(file.uid);
     file.gid = set.gid.unwrap_or(file.gid);
-    if set.clear_suid_sgid {
+    // On a directory the set-group-id bit says what its entries inherit, and stays.
+    if set.clear_suid_sgid && !file.is_dir() {
         file.clear_suid();
     }
     if set.size.is_some() {
