@@ -11,7 +11,7 @@ use crate::guest::Output;
 use crate::host::{self, AccessKey, Gateway};
 
 /// Not us-east-1, for which boto3 would presign with the old signature.
-pub const REGION: &str = "local";
+pub const REGION: &str = "mooring-1";
 
 /// A client with its settings.
 #[derive(Debug, Clone)]
