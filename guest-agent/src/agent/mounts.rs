@@ -13,6 +13,8 @@ use crate::fuse::{Mount, MountError, MountOptions};
 
 /// After this long a mount that could not be made is tried again.
 const AGAIN: Duration = Duration::from_secs(2);
+/// How long an agent that is told to end waits for a gateway that does not answer.
+const LAST_WAIT: Duration = Duration::from_secs(60);
 
 /// Brings the mounts in line with what the gateway says can be mounted, whenever that changes.
 pub(super) async fn keep(agent: Weak<Agent>, mut wanted: watch::Receiver<Vec<message::Door>>) {
@@ -104,12 +106,15 @@ impl Agent {
     pub async fn unmount_all(&self) {
         let mounts: Vec<Mounted> = self.mounts.lock().drain().map(|(_, mounted)| mounted).collect();
         for mut mounted in mounts {
-            mounted.door.hand_over_all().await;
+            if tokio::time::timeout(LAST_WAIT, mounted.door.hand_over_all()).await.is_err() {
+                let (_, _, unsent) = mounted.door.figures();
+                tracing::error!(path = %mounted.path.display(), unsent, "the gateway does not answer; ending without it");
+            }
             if let Some(mount) = mounted.mount.take() {
                 take_away(mount).await;
             }
             // What a shared mapping still held came with the unmounting.
-            mounted.door.hand_over_all().await;
+            let _ = tokio::time::timeout(LAST_WAIT, mounted.door.hand_over_all()).await;
             self.doors.write().remove(&mounted.what.id);
         }
         self.changed.send_modify(|n| *n += 1);

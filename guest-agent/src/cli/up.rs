@@ -61,7 +61,7 @@ async fn serve(settings: &Settings, control: &Path) -> anyhow::Result<()> {
 }
 
 fn start_log(settings: &Settings) -> anyhow::Result<()> {
-    let directives = settings.log.as_deref().unwrap_or("info");
+    let directives = settings.log.as_deref().unwrap_or("info,fuser=error");
     let filter =
         EnvFilter::try_new(directives).with_context(|| format!("log = {directives:?} makes no sense"))?;
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());

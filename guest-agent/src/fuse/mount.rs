@@ -24,7 +24,8 @@ const THREADS: usize = 2;
 /// Capabilities asked for where the kernel has them.
 ///
 /// Not here on purpose: the write-back cache (it hides dirty pages from us for 30 s), `AUTO_INVAL_DATA` (it
-/// drops pages whenever a time stamp moves; leases say when pages end), `FLOCK_LOCKS` (the library does not say which
+/// drops pages whenever a time stamp moves; leases say when pages end), `ATOMIC_O_TRUNC` (a read-only open of a
+/// running program would truncate it before the kernel says "text file busy"), `FLOCK_LOCKS` (the library does not say which
 /// kind of lock is meant), `SETXATTR_EXT` (changes a layout the library reads).
 const WANTED: &[InitFlags] = &[
     InitFlags::FUSE_EXPLICIT_INVAL_DATA,
@@ -32,7 +33,6 @@ const WANTED: &[InitFlags] = &[
     InitFlags::FUSE_HANDLE_KILLPRIV_V2,
     InitFlags::FUSE_DO_READDIRPLUS,
     InitFlags::FUSE_READDIRPLUS_AUTO,
-    InitFlags::FUSE_ATOMIC_O_TRUNC,
     InitFlags::FUSE_POSIX_LOCKS,
     InitFlags::FUSE_CACHE_SYMLINKS,
     InitFlags::FUSE_ASYNC_DIO,

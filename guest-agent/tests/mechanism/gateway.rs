@@ -3,15 +3,18 @@
 //! One lock around everything, and no I/O under it but putting frames into the queues of the sessions, so what it
 //! shows is the order of events and nothing else.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use mooring_protocol::frame::{self, Frame, FrameReader, Header, Kind, Side, Watermarks};
 use mooring_protocol::lease::{Effects, Go, LeaseTable, Ticket};
-use mooring_protocol::message::{Ack, Answer, Door, DoorKind, Notice, Reply, Request, Resumed, Welcome};
+use mooring_protocol::message::{
+    Ack, Answer, Door, DoorKind, Hello, Notice, Reply, Request, Resumed, Welcome,
+};
 use mooring_protocol::session::SessionId;
 use mooring_protocol::status::Status;
 use mooring_protocol::types::{Ino, LeaseGrant, LeaseMode, NewNode, Time};
@@ -41,6 +44,10 @@ struct World {
     leases: LeaseTable,
     waiting: HashMap<Ticket, Waiting>,
     sessions: HashMap<SessionId, Out>,
+    /// Answers already given, without their grants: a request sent again is not done again.
+    answered: HashMap<(SessionId, u64), (Bytes, Bytes)>,
+    /// Sessions that were evicted and must not go on.
+    evicted: HashSet<SessionId>,
     next: u64,
     recalls: u64,
 }
@@ -50,6 +57,8 @@ pub struct Gateway {
     on_recalled: Mutex<Option<OnRecalled>>,
     began: Instant,
     read_only: Vec<bool>,
+    cut: tokio::sync::broadcast::Sender<usize>,
+    mute: AtomicBool,
 }
 
 impl Gateway {
@@ -60,6 +69,8 @@ impl Gateway {
             leases: LeaseTable::new(),
             waiting: HashMap::new(),
             sessions: HashMap::new(),
+            answered: HashMap::new(),
+            evicted: HashSet::new(),
             next: 1,
             recalls: 0,
         };
@@ -68,6 +79,8 @@ impl Gateway {
             on_recalled: Mutex::new(None),
             began: Instant::now(),
             read_only: read_only.to_vec(),
+            cut: tokio::sync::broadcast::Sender::new(16),
+            mute: AtomicBool::new(false),
         });
         let mut paths = Vec::new();
         for guest in 0..read_only.len() {
@@ -89,6 +102,38 @@ impl Gateway {
         *self.on_recalled.lock() = Some(Box::new(hook));
     }
 
+    /// Breaks a guest's connection.
+    pub fn cut(&self, guest: usize) {
+        let _ = self.cut.send(guest);
+    }
+
+    /// Evicts a guest's session: everything it holds is gone.
+    pub fn evict(&self, guest: usize) {
+        let session = SessionId(guest as u64 + 1);
+        let now = self.began.elapsed();
+        let mut fx = Effects::default();
+        let mut world = self.world.lock();
+        world.evicted.insert(session);
+        let header = Header::new(Kind::Notice);
+        let notice = Notice::Fenced { reason: "the test says so".into() };
+        world.send(session, encode(&header, &notice, 0), Bytes::new());
+        world.sessions.remove(&session);
+        world.waiting.retain(|_, w| w.session != session);
+        world.leases.drop_session(session, now, &mut fx);
+        world.carry_out(now, fx);
+    }
+
+    /// Reads on, and answers nothing.
+    pub fn mute(&self, on: bool) {
+        self.mute.store(on, Ordering::SeqCst);
+    }
+
+    /// What the gateway has of a file in the bucket's root.
+    pub fn content(&self, name: &str) -> Option<Vec<u8>> {
+        let world = self.world.lock();
+        world.tree.content(&mooring_protocol::types::Name::new(name.as_bytes()).ok()?)
+    }
+
     /// Recalls sent so far.
     pub fn recalls(&self) -> u64 {
         self.world.lock().recalls
@@ -98,16 +143,29 @@ impl Gateway {
         let (read, mut write) = stream.into_split();
         let mut reader = FrameReader::new(read, Side::Gateway);
         let Ok(Some(hello)) = reader.next().await else { return };
-        assert_eq!(hello.header.kind, Kind::Hello);
+        let hello: Hello = hello.message().expect("a greeting");
         reader.open();
         let id = SessionId(guest as u64 + 1);
         let (out, mut queue) = mpsc::unbounded_channel::<(Bytes, Bytes)>();
-        out.send((encode(&Header::new(Kind::Welcome), &self.welcome(id, guest), 0), Bytes::new()))
-            .expect("open");
+        let mut cut = self.cut.subscribe();
         {
             let mut world = self.world.lock();
+            let resumed = match hello.resume {
+                _ if world.evicted.remove(&id) => {
+                    world.answered.retain(|(session, _), _| *session != id);
+                    if hello.resume.is_some() { Resumed::Lost } else { Resumed::Fresh }
+                }
+                Some(_) => Resumed::Kept,
+                None => Resumed::Fresh,
+            };
+            let welcome = self.welcome(id, guest, resumed);
+            out.send((encode(&Header::new(Kind::Welcome), &welcome, 0), Bytes::new())).expect("open");
             world.sessions.insert(id, out);
             world.leases.join(id, PATIENCE);
+            for tell in world.leases.unanswered(id, self.began.elapsed()) {
+                let header = Header { volume: 7, ..Header::new(Kind::Notice) };
+                world.send(id, encode(&header, &Notice::from(tell), 0), Bytes::new());
+            }
         }
         let writer = tokio::spawn(async move {
             while let Some((head, payload)) = queue.recv().await {
@@ -116,19 +174,26 @@ impl Gateway {
                 }
             }
         });
-        while let Ok(Some(frame)) = reader.next().await {
-            self.frame(id, frame);
+        loop {
+            let frame = tokio::select! {
+                frame = reader.next() => frame,
+                Ok(which) = cut.recv() => if which == guest { break } else { continue },
+            };
+            let Ok(Some(frame)) = frame else { break };
+            if !self.mute.load(Ordering::SeqCst) {
+                self.frame(id, frame);
+            }
         }
         writer.abort();
     }
 
-    fn welcome(&self, id: SessionId, guest: usize) -> Welcome {
+    fn welcome(&self, id: SessionId, guest: usize, resumed: Resumed) -> Welcome {
         let kind = DoorKind::Bucket { name: "data".parse().expect("a bucket's name") };
         Welcome {
             version: 1,
             session: id.0,
             epoch: 1,
-            resumed: Resumed::Fresh,
+            resumed,
             tenant: "acme".parse().expect("a tenant's name"),
             vm: None,
             token: String::new(),
@@ -183,6 +248,13 @@ impl World {
         now: Duration,
         fx: &mut Effects,
     ) {
+        if let Some((head, payload)) = self.answered.get(&(session, header.request)).cloned() {
+            return self.send(session, head, payload);
+        }
+        // Sent again while it waits: its answer will go to the new connection.
+        if self.waiting.values().any(|w| w.session == session && w.header.request == header.request) {
+            return;
+        }
         let ticket = Ticket(self.next);
         self.next += 1;
         let changes = self.changed_by(&request);
@@ -296,6 +368,9 @@ impl World {
         match outcome {
             Ok((reply, data)) => {
                 let header = waiting.header.reply(Status::Ok, Watermarks::default());
+                let bare = Answer { reply: reply.clone(), leases: Vec::new() };
+                self.answered
+                    .insert((session, header.request), (encode(&header, &bare, data.len()), data.clone()));
                 let answer = Answer { reply, leases: grants.clone() };
                 self.send(session, encode(&header, &answer, data.len()), data);
                 for grant in grants {

@@ -9,6 +9,7 @@ mod crossing;
 mod gateway;
 mod order;
 mod seen;
+mod sessions;
 mod stage;
 mod tree;
 

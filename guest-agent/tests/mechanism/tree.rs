@@ -85,6 +85,10 @@ impl Tree {
         self.inodes.get(&parent)?.entries.get(name).copied()
     }
 
+    pub fn content(&self, name: &Name) -> Option<Vec<u8>> {
+        Some(self.inodes.get(&self.child(Ino::ROOT, name)?)?.data.clone())
+    }
+
     pub fn ino_of(&self, handle: Handle) -> Option<Ino> {
         self.handles.get(&handle).map(|(ino, _)| *ino)
     }
