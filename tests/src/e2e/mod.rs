@@ -96,8 +96,10 @@ impl Machine {
     /// Starts an agent on a VM's socket.
     pub async fn start(socket: &Path, name: &str, arguments: &[&str]) -> Result<Machine> {
         let gateway = format!("unix:{}", socket.display());
-        let ours =
-            ["--gateway", &gateway, "--root", "{home}/mnt", "--control", "{home}/agent.sock", "--s3", "off"];
+        let mut ours = vec!["--gateway", &gateway, "--root", "{home}/mnt", "--control", "{home}/agent.sock"];
+        if !arguments.contains(&"--s3") {
+            ours.extend(["--s3", "off"]);
+        }
         let agent = Agent::start(name, &[&ours, arguments].concat()).await?;
         Ok(Machine { agent })
     }
