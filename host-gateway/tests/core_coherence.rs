@@ -233,6 +233,28 @@ async fn a_revoked_share_is_refused_at_once_with_files_open() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_share_that_runs_out_is_closed_like_a_revoked_one() {
+    let world = World::new().await;
+    let owner = world.agent("one").await;
+    let dir = owner.mkdir(Ino::ROOT, "pub").await.unwrap();
+    let until = world.core.now().saturating_add(Duration::from_secs(2));
+    let (_, door) = world.share_until("pub", ActionSet::READ, Some(until)).await;
+    let guest = world.agent_with("globex", "g", Conduct::Honest).await;
+    guest.getattr(dir.ino).await.unwrap();
+    loop {
+        let (from, notice) = guest.notice().await;
+        if matches!(notice, Notice::Revoked { .. }) {
+            assert_eq!(from, door);
+            break;
+        }
+    }
+    assert!(guest.getattr(dir.ino).await.is_err());
+    let (_, notice) = guest.notice().await;
+    assert!(matches!(&notice, Notice::Doors { doors } if doors.is_empty()), "{notice:?}");
+    world.core.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_silent_grantee_is_fenced_from_a_revoked_share_and_named() {
     let world = World::new().await;
     let owner = world.agent("one").await;

@@ -22,13 +22,14 @@ pub mod session;
 pub mod sessions;
 pub mod volumes;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use mooring_policy::ids::{TenantId, VmId, VolumeId};
-use mooring_policy::index::GrantIndex;
+use mooring_policy::index::{GrantIndex, Status as GrantStatus};
 use mooring_policy::principal::Principal;
 use mooring_policy::resource::Prefix;
 use mooring_policy::rng::Random;
@@ -49,7 +50,7 @@ pub use error::CoreError;
 use gate::{Gate, Passage};
 use identity::Who;
 use listen::{HttpDoors, ListenError, Listeners};
-use registry::Registry;
+use registry::{Registry, is_share};
 use sessions::{Closed, Found, Sessions};
 use volumes::{VolumeOptions, Volumes};
 
@@ -58,6 +59,9 @@ const RENEW_TOKENS: Duration = Duration::from_secs(token::SESSION_LIFE.as_secs()
 
 /// How often idle volumes are looked for.
 const CLOSE_IDLE: Duration = Duration::from_secs(60);
+
+/// How often grants that have run out are looked for.
+const CLOSE_ENDED: Duration = Duration::from_millis(200);
 
 /// How long a stop waits for what is under way.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -172,16 +176,27 @@ impl Core {
         Ok(core)
     }
 
-    /// Renews tokens and closes idle volumes until the gateway stops.
+    /// Renews tokens, closes idle volumes and doors whose grant has run out, until the gateway stops.
     async fn keep_house(doors: Arc<Doors>, sessions: Arc<Sessions>) {
         let start = tokio::time::Instant::now();
         let mut renew = tokio::time::interval_at(start + RENEW_TOKENS, RENEW_TOKENS);
         let mut idle = tokio::time::interval_at(start + CLOSE_IDLE, CLOSE_IDLE);
+        let mut ended = tokio::time::interval(CLOSE_ENDED);
+        ended.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut looked = doors.clock.now();
         loop {
             tokio::select! {
                 () = sessions.stopping().cancelled() => return,
                 _ = renew.tick() => sessions.renew_tokens(),
                 _ = idle.tick() => doors.volumes.close_idle().await,
+                _ = ended.tick() => {
+                    let now = doors.clock.now();
+                    let expiry = doors.registry.load().grants.next_expiry(looked);
+                    looked = now;
+                    if expiry.is_some_and(|at| at <= now) {
+                        close_ended(&doors, &sessions).await;
+                    }
+                }
             }
         }
     }
@@ -391,6 +406,26 @@ impl Core {
         self.doors.volumes.close_all().await;
         if let Err(error) = self.realm.close().await {
             tracing::error!(%error, "the registry did not close well; its journal has everything");
+        }
+    }
+}
+
+/// Closes the doors of grants that have run out. Nothing is allowed behind them any more; this makes agents drop what
+/// they have cached of it.
+async fn close_ended(doors: &Doors, sessions: &Sessions) {
+    let (registry, now) = (doors.registry.load_full(), doors.clock.now());
+    let is_over = |door: &u64| {
+        let grant = registry.by_door.get(door);
+        grant.is_none_or(|id| registry.grants.status(*id, now) != Some(GrantStatus::InForce))
+    };
+    let open = sessions.list().into_iter().flat_map(|s| s.open_doors()).map(|d| d.id);
+    let over: BTreeSet<u64> = open.filter(|door| is_share(*door)).filter(is_over).collect();
+    for door in over {
+        let closed = sessions.close_door(door, caps::FOREIGN_RECALL_DEADLINE).await;
+        let tenants: BTreeSet<TenantId> = closed.iter().filter_map(|c| c.who.tenant().cloned()).collect();
+        tracing::info!(door, sessions = closed.len(), "a share has run out");
+        for tenant in tenants {
+            sessions.doors_changed(&tenant).await;
         }
     }
 }

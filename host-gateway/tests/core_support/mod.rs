@@ -133,6 +133,15 @@ impl World {
 
     /// Shares a prefix of acme's bucket with globex, accepted; returns the grant's id and its door.
     pub async fn share(&self, prefix: &str, rights: ActionSet) -> (GrantId, u64) {
+        self.share_until(prefix, rights, None).await
+    }
+
+    pub async fn share_until(
+        &self,
+        prefix: &str,
+        rights: ActionSet,
+        until: Option<Timestamp>,
+    ) -> (GrantId, u64) {
         let grant = Grant {
             id: GrantId::random(&SystemRandom),
             owner: tenant("acme"),
@@ -141,7 +150,7 @@ impl World {
             prefix: prefix.parse::<Prefix>().unwrap(),
             actions: rights,
             not_before: Timestamp::ZERO,
-            until: None,
+            until,
             depth: 0,
             parent: None,
             name: "shared".parse().unwrap(),

@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use mooring_policy::ids::VolumeId;
+use mooring_policy::time::Timestamp;
 use mooring_protocol::caps;
 use mooring_protocol::frame::{Header, Kind, encode_into};
 use mooring_protocol::message::Notice;
@@ -113,6 +114,8 @@ pub struct Session {
     state: Mutex<State>,
     handles: Mutex<Handles>,
     applied: AppliedLog,
+    /// Requests that were begun before this gateway started, and when: they may have been carried out.
+    doubtful: Mutex<HashMap<u64, Timestamp>>,
     /// Requests in flight: from being read to being answered on the wire.
     slots: Arc<Semaphore>,
     /// Their payloads, in units of [`BUDGET_UNIT`].
@@ -136,6 +139,7 @@ impl Session {
             who,
             boot,
             applied,
+            doubtful: Mutex::new(HashMap::new()),
             around,
             state: Mutex::new(State {
                 machine,
@@ -161,6 +165,7 @@ impl Session {
         let machine = machine::Session::from_record(record.session, now);
         let session = Session::new(machine, Who::new(record.principal), record.boot, around);
         session.state.lock().to_reclaim = record.doors.into_iter().collect();
+        *session.doubtful.lock() = record.doubtful;
         session.reclaiming.store(true, Ordering::Release);
         session
     }
@@ -263,6 +268,7 @@ impl Session {
             session: state.machine.record(),
             principal: self.who.principal.clone(),
             boot: self.boot,
+            doubtful: HashMap::new(),
             doors: open.chain(earlier.filter(|(door, _)| !state.doors.contains_key(door))).collect(),
         }
     }

@@ -5,12 +5,16 @@
 //! | file | content |
 //! |---|---|
 //! | `<id>` | the record: who may resume it, its epoch, the doors it has open. Replaced by rename. |
-//! | `<id>.applied` | ids of requests that are done, 8 bytes each, little-endian, appended before their reply is queued |
+//! | `<id>.applied` | what became of requests, appended: 8 bytes of id, 8 of milliseconds since 1970, little-endian |
+//!
+//! An entry says that a request is *done*; it is appended before the reply is queued. Where doing it twice would differ
+//! from once, an entry before says that it was *begun* (the id's top bit). A request that was begun and not done when
+//! the process died may or may not have been carried out; who sends it again is answered by what is found then.
 //!
 //! Nothing here is synced: the page cache outlives this process, and a host that goes down takes its VMs with it. A torn
 //! last id is dropped. A record that cannot be read is removed and its session is lost, which the log says.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -18,14 +22,25 @@ use std::path::{Path, PathBuf};
 
 use mooring_policy::ids::VolumeId;
 use mooring_policy::principal::Principal;
+use mooring_policy::time::Timestamp;
 use mooring_protocol::session::{Applied, SessionId, SessionRecord};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-/// Ids in the appended file before it is written anew.
-const MAX_APPENDED: usize = 8 * Applied::WINDOW;
+/// Entries in the appended file before it is written anew.
+const MAX_APPENDED: usize = 16 * Applied::WINDOW;
 
-const ID_LEN: usize = size_of::<u64>();
+/// Entries kept when it is: a request has at most two.
+const WINDOW: usize = 2 * Applied::WINDOW;
+
+/// Bytes of an entry.
+const ENTRY_LEN: usize = 2 * size_of::<u64>();
+
+/// Marks the id of a request that was begun. Ids are counted up from one, so none reaches it.
+const BEGUN: u64 = 1 << 63;
+
+/// An id, marked or not, and when.
+type Entry = (u64, u64);
 
 /// What is kept of a session.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -38,9 +53,12 @@ pub struct Record {
     pub boot: [u8; 16],
     /// Doors it has open, and the volumes behind them.
     pub doors: Vec<(u64, VolumeId)>,
+    /// Requests that were begun, and are not known to be done. Kept in the other file.
+    #[serde(skip)]
+    pub doubtful: HashMap<u64, Timestamp>,
 }
 
-/// The appended file of one session. Its own lock covers one write of 8 bytes into the page cache.
+/// The appended file of one session. Its own lock covers one small write into the page cache.
 pub struct AppliedLog {
     path: PathBuf,
     open: Mutex<Option<Appended>>,
@@ -49,27 +67,36 @@ pub struct AppliedLog {
 struct Appended {
     file: File,
     count: usize,
-    window: VecDeque<u64>,
+    window: VecDeque<Entry>,
 }
 
 impl AppliedLog {
+    /// Notes that a request is about to be carried out.
+    pub fn begun(&self, request: u64, now: Timestamp) -> io::Result<()> {
+        if request & BEGUN == 0 { self.push((request | BEGUN, now.as_millis())) } else { Ok(()) }
+    }
+
     /// Notes that a request is done. To be called before its reply is queued.
-    pub fn push(&self, request: u64) -> io::Result<()> {
+    pub fn done(&self, request: u64, now: Timestamp) -> io::Result<()> {
+        if request & BEGUN == 0 { self.push((request, now.as_millis())) } else { Ok(()) }
+    }
+
+    fn push(&self, entry: Entry) -> io::Result<()> {
         let mut open = self.open.lock();
         let appended = match &mut *open {
             Some(appended) => appended,
             none => none.insert(Appended::open(&self.path)?),
         };
-        if appended.window.len() == Applied::WINDOW {
+        if appended.window.len() == WINDOW {
             appended.window.pop_front();
         }
-        appended.window.push_back(request);
+        appended.window.push_back(entry);
         if appended.count < MAX_APPENDED {
             appended.count += 1;
-            return appended.file.write_all(&request.to_le_bytes());
+            return appended.file.write_all(&encode(entry));
         }
-        let ids: Vec<u8> = appended.window.iter().flat_map(|id| id.to_le_bytes()).collect();
-        replace(&self.path, &ids)?;
+        let entries: Vec<u8> = appended.window.iter().flat_map(|e| encode(*e)).collect();
+        replace(&self.path, &entries)?;
         appended.file = OpenOptions::new().append(true).open(&self.path)?;
         appended.count = appended.window.len();
         Ok(())
@@ -79,26 +106,35 @@ impl AppliedLog {
 impl Appended {
     fn open(path: &Path) -> io::Result<Appended> {
         let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
-        let window = VecDeque::from(read_ids(path)?);
-        // A torn last id would shift all that follow it.
-        let whole = window.len() * ID_LEN;
-        if file.metadata()?.len() != whole as u64 {
-            file.set_len(whole as u64)?;
+        let entries = read_entries(path)?;
+        // A torn last entry would shift all that follow it.
+        let whole = (entries.len() * ENTRY_LEN) as u64;
+        if file.metadata()?.len() != whole {
+            file.set_len(whole)?;
         }
-        let count = window.len();
-        let window = window.into_iter().skip(count.saturating_sub(Applied::WINDOW)).collect();
-        Ok(Appended { file, count, window })
+        let count = entries.len();
+        Ok(Appended { file, count, window: entries.into_iter().skip(count.saturating_sub(WINDOW)).collect() })
     }
 }
 
-fn read_ids(path: &Path) -> io::Result<Vec<u64>> {
-    match fs::read(path) {
-        Ok(bytes) => {
-            Ok(bytes.chunks_exact(ID_LEN).filter_map(|c| c.try_into().ok()).map(u64::from_le_bytes).collect())
-        }
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(e) => Err(e),
-    }
+fn encode((id, at): Entry) -> [u8; ENTRY_LEN] {
+    let mut raw = [0; ENTRY_LEN];
+    raw[..8].copy_from_slice(&id.to_le_bytes());
+    raw[8..].copy_from_slice(&at.to_le_bytes());
+    raw
+}
+
+fn read_entries(path: &Path) -> io::Result<Vec<Entry>> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(e),
+    };
+    let words = bytes.chunks_exact(ENTRY_LEN).filter_map(|entry| {
+        let (id, at) = entry.split_first_chunk::<8>()?;
+        Some((u64::from_le_bytes(*id), u64::from_le_bytes(*at.first_chunk()?)))
+    });
+    Ok(words.collect())
 }
 
 /// The directory of records.
@@ -116,7 +152,8 @@ impl Records {
             let path = entry?.path();
             let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
             if path.extension().is_some() {
-                if name.ends_with(".new") {
+                // Half written, or of a session that ended while its last request was under way.
+                if name.ends_with(".new") || !path.with_extension("").exists() {
                     fs::remove_file(&path)?;
                 }
                 continue;
@@ -136,8 +173,13 @@ impl Records {
         let bytes = fs::read(path)?;
         let mut record: Record =
             postcard::from_bytes(&bytes).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
-        for id in read_ids(&self.applied_path(record.session.id))? {
-            record.session.applied.insert(id);
+        for (id, at) in read_entries(&self.applied_path(record.session.id))? {
+            if id & BEGUN != 0 {
+                record.doubtful.insert(id ^ BEGUN, Timestamp::from_millis(at));
+            } else {
+                record.doubtful.remove(&id);
+                record.session.applied.insert(id);
+            }
         }
         Ok(record)
     }
@@ -179,4 +221,76 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
     file.write_all(bytes)?;
     fs::rename(new, path)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    fn record(id: u64) -> Record {
+        Record {
+            session: mooring_protocol::session::Session::new(SessionId(id), b"tenant/acme/vm/one".to_vec())
+                .record(),
+            principal: Principal::Admin,
+            boot: [1; 16],
+            doors: vec![(7, VolumeId(7))],
+            doubtful: HashMap::new(),
+        }
+    }
+
+    #[test]
+    fn what_was_begun_and_not_done_is_doubtful_and_a_torn_entry_is_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let (records, found) = Records::open(dir.path()).unwrap();
+        assert!(found.is_empty());
+        records.put(&record(5)).unwrap();
+        let log = records.log(SessionId(5));
+        let now = Timestamp::from_millis(1000);
+        log.begun(1, now).unwrap();
+        log.done(1, now).unwrap();
+        log.begun(2, now).unwrap();
+        log.done(3, now).unwrap();
+        let path = dir.path().join(format!("{}.applied", SessionId(5)));
+        OpenOptions::new().append(true).open(&path).unwrap().write_all(&[1, 2, 3]).unwrap();
+
+        let (records, found) = Records::open(dir.path()).unwrap();
+        let applied = &found[0].session.applied;
+        assert!(applied.contains(1) && !applied.contains(2) && applied.contains(3));
+        assert_eq!(found[0].doubtful, HashMap::from([(2, now)]));
+        records.log(SessionId(5)).done(2, now).unwrap();
+        let (_, found) = Records::open(dir.path()).unwrap();
+        assert!(found[0].session.applied.contains(2) && found[0].doubtful.is_empty());
+    }
+
+    #[test]
+    fn the_file_is_bounded_and_keeps_the_newest() {
+        let dir = tempfile::tempdir().unwrap();
+        let (records, _) = Records::open(dir.path()).unwrap();
+        records.put(&record(5)).unwrap();
+        let log = records.log(SessionId(5));
+        let last = 3 * MAX_APPENDED as u64;
+        for id in 1..=last {
+            log.done(id, Timestamp::ZERO).unwrap();
+        }
+        let path = dir.path().join(format!("{}.applied", SessionId(5)));
+        assert!(fs::metadata(path).unwrap().len() <= (MAX_APPENDED * ENTRY_LEN) as u64);
+        let (_, found) = Records::open(dir.path()).unwrap();
+        assert!(found[0].session.applied.contains(last) && found[0].session.applied.contains(last - 100));
+    }
+
+    #[test]
+    fn a_record_that_is_none_costs_one_session_and_not_the_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let (records, _) = Records::open(dir.path()).unwrap();
+        records.put(&record(5)).unwrap();
+        fs::write(dir.path().join("0000000000000006"), b"\xff\xff\xff\xff").unwrap();
+        fs::write(dir.path().join("0000000000000007.applied"), b"left over").unwrap();
+        let (records, found) = Records::open(dir.path()).unwrap();
+        assert_eq!(found.len(), 1);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        records.remove(SessionId(5)).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use mooring_policy::time::Timestamp;
 use mooring_protocol::caps;
 use mooring_protocol::frame::{BodyError, Frame, HEADER_LEN, Header, Watermarks};
 use mooring_protocol::message::{Ack, Notice, Reply, Request};
@@ -48,6 +49,7 @@ impl Done {
 }
 
 /// A request being carried out.
+#[derive(Clone)]
 pub(crate) struct Ask<'a> {
     /// Of this session.
     pub session: &'a Arc<Session>,
@@ -59,7 +61,9 @@ pub(crate) struct Ask<'a> {
     pub payload: Bytes,
     /// Done before a restart whose reply was lost: build the answer from what is there.
     pub again: bool,
-    trace: u64,
+    /// Begun before a restart, at this moment, and perhaps carried out.
+    pub doubtful: Option<Timestamp>,
+    pub(in crate::core) trace: u64,
 }
 
 impl Ask<'_> {
@@ -163,10 +167,18 @@ impl Session {
             Ok(door) => door,
             Err(status) => return self.fail(&header, None, status, room),
         };
-        let ask = Ask { session: &self, door: &door, patience, payload, again, trace: header.trace };
+        let doubtful = if changes { self.doubtful.lock().remove(&header.request) } else { None };
+        let now = self.around.gate.clock().now();
+        if fs::differs_twice(&request)
+            && let Err(error) = self.applied.begun(header.request, now)
+        {
+            tracing::error!(session = %self.id, %error, "a request could not be noted: after a restart it may be done twice");
+        }
+        let ask =
+            Ask { session: &self, door: &door, patience, payload, again, doubtful, trace: header.trace };
         match fs::perform(&ask, request).await {
             Ok(done) => {
-                if changes && let Err(error) = self.applied.push(header.request) {
+                if changes && let Err(error) = self.applied.done(header.request, now) {
                     tracing::error!(session = %self.id, %error, "a finished request could not be noted: after a restart it may be done twice");
                 }
                 self.succeed(&header, &door, done, changes, room);
