@@ -35,11 +35,9 @@ impl Volume {
 
     /// Whether `ino` is `root` or lies below it.
     pub(crate) async fn within(&self, root: Ino, ino: Ino) -> Result<bool> {
-        if ino == root {
-            return Ok(true);
-        }
         match self.stored_inode(ino).await? {
             None => Ok(false),
+            Some(_) if ino == root => Ok(true),
             Some(inode) if inode.is_dir() => self.directory_within(root, ino).await,
             Some(_) => {
                 for parent in self.parents(ino).await? {
