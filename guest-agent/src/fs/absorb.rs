@@ -45,6 +45,16 @@ impl Door {
                 self.hint(*parent, name, attr.ino);
                 self.name_if_unbroken(*parent, mark, fresh(*parent), name, Some(attr.ino));
             }
+            (Reply::Opened { attr, created: true, .. }, Request::Create { parent, name, .. }) => {
+                self.learn(attr);
+                // What has just been made has no attributes beside.
+                let node = self.table.get(attr.ino);
+                let mut state = node.state.lock();
+                state.no_capability = state.covered();
+                drop(state);
+                self.hint(*parent, name, attr.ino);
+                self.name_own(*parent, name, Some(attr.ino));
+            }
             (Reply::Entry { attr } | Reply::Opened { attr, .. }, Request::Create { parent, name, .. })
             | (Reply::Entry { attr }, Request::Link { parent, name, .. }) => {
                 self.learn(attr);

@@ -50,6 +50,8 @@ pub struct NodeState {
     pub version: u64,
     /// Changes made to this inode by this agent.
     pub changes: u64,
+    /// There is no `security.capability` on this file. The kernel asks for it before the first write.
+    pub no_capability: bool,
     /// Entries of a directory; `None` for a name that does not exist.
     pub names: HashMap<Name, Option<Ino>>,
     /// Names of this directory that the kernel may keep (read-only mounts).
@@ -89,6 +91,7 @@ impl Node {
                 attr: None,
                 version: 0,
                 changes: 0,
+                no_capability: false,
                 names: HashMap::new(),
                 told: HashSet::new(),
                 kernel_pages: false,
@@ -161,11 +164,13 @@ impl NodeState {
     pub fn changed_here(&mut self) {
         self.changes += 1;
         self.attr = None;
+        self.no_capability = false;
     }
 
     /// Forgets what a lease allowed to know.
     pub fn forget(&mut self) {
         self.attr = None;
+        self.no_capability = false;
         self.names = HashMap::new();
     }
 

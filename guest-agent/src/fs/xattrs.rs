@@ -1,4 +1,5 @@
-//! Extended attributes. Not cached: they are seldom asked for, and never twice.
+//! Extended attributes. Not cached, but for one: the kernel asks for capabilities before the first write of every file,
+//! and that there are none is remembered under the lease.
 
 use bytes::Bytes;
 use mooring_protocol::caps;
@@ -8,6 +9,8 @@ use rustix::io::Errno;
 
 use super::{Door, errno, odd};
 use crate::fuse::{NodeId, Result};
+
+const CAPABILITY: &[u8] = b"security.capability";
 
 fn checked(name: &Bytes) -> Result<Vec<u8>> {
     // The kernel asks for these on every mount; nobody can have set them here.
@@ -39,7 +42,22 @@ impl Door {
     }
 
     pub(super) async fn op_getxattr(&self, id: NodeId, name: &Bytes) -> Result<Bytes> {
-        self.bytes(Request::GetXattr { ino: self.to_ino(id)?, name: checked(name)? }).await
+        let node = self.node(id)?;
+        let is_capability = name.as_ref() == CAPABILITY;
+        let changes = {
+            let state = node.state.lock();
+            if is_capability && state.covered() && state.no_capability {
+                return Err(Errno::NODATA);
+            }
+            (state.holder.seq(), state.changes)
+        };
+        let result = self.bytes(Request::GetXattr { ino: node.ino, name: checked(name)? }).await;
+        if is_capability && result == Err(Errno::NODATA) {
+            // Kept when the lease was held, and nothing changed here, from question to answer.
+            let mut state = node.state.lock();
+            state.no_capability |= state.covered() && (state.holder.seq(), state.changes) == changes;
+        }
+        result
     }
 
     pub(super) async fn op_listxattr(&self, id: NodeId) -> Result<Bytes> {

@@ -50,7 +50,7 @@ type Writer = Box<dyn AsyncWrite + Send + Unpin>;
 pub(super) async fn keep(inner: Arc<Inner>) {
     let mut pause = FIRST_PAUSE;
     loop {
-        let began = Instant::now();
+        let before = inner.state.borrow().connections;
         let Err(error) = connect_and_run(&inner).await else { return };
         inner.table.lock().connection = 0;
         if inner.table.lock().closed {
@@ -65,7 +65,7 @@ pub(super) async fn keep(inner: Arc<Inner>) {
         if let LinkError::Fenced(_) = error {
             forget_session(&inner);
         }
-        if began.elapsed() > LAST_PAUSE {
+        if inner.state.borrow().connections > before {
             pause = FIRST_PAUSE;
         }
         tokio::time::sleep(pause).await;

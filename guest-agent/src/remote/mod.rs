@@ -223,6 +223,7 @@ impl Remote {
         };
         let (done, answered) = oneshot::channel();
         let id = self.inner.next_id.fetch_add(1, Ordering::Relaxed);
+        tracing::trace!(id, door, ?request, "asking");
         {
             let mut table = self.inner.table.lock();
             if table.closed {
