@@ -109,7 +109,14 @@ pub trait Tree: Send + Sync {
     /// Target of a symlink.
     async fn readlink(&self, cx: &Caller, ino: Ino) -> Result<Bytes>;
     /// A page of a directory after `cursor` (see [`DirEntry::cursor`]), at most `limit` entries; `true` when nothing follows.
-    async fn readdir(&self, cx: &Caller, ino: Ino, cursor: &[u8], limit: usize, plus: bool) -> Result<(Vec<DirEntry>, bool)>;
+    async fn readdir(
+        &self,
+        cx: &Caller,
+        ino: Ino,
+        cursor: &[u8],
+        limit: usize,
+        plus: bool,
+    ) -> Result<(Vec<DirEntry>, bool)>;
     /// Reads up to `size` bytes; holes read as zeros; shorter only at the end of the file. Returns the inode's version with it.
     async fn read(&self, cx: &Caller, ino: Ino, offset: u64, size: u32) -> Result<(Vec<Bytes>, u64)>;
     /// Writes all of `data`; returns where it began and the attributes after it. `stamp` is the writer's mtime.
@@ -127,13 +134,20 @@ pub trait Tree: Send + Sync {
     /// Next data or hole; `Range` (`ENXIO`) past the end, and for data when none follows.
     async fn seek(&self, cx: &Caller, ino: Ino, offset: u64, what: Seek) -> Result<u64>;
     /// Copies a range inside the volume by reference; returns bytes copied (short at the source's end) and the target's attributes.
-    async fn copy_range(&self, cx: &Caller, from: (Ino, u64), to: (Ino, u64), length: u64) -> Result<(u64, Attr)>;
+    async fn copy_range(
+        &self,
+        cx: &Caller,
+        from: (Ino, u64),
+        to: (Ino, u64),
+        length: u64,
+    ) -> Result<(u64, Attr)>;
     /// An extended attribute's value; `NoAttribute` when it is not there.
     async fn getxattr(&self, cx: &Caller, ino: Ino, name: &[u8]) -> Result<Bytes>;
     /// Names of all extended attributes.
     async fn listxattr(&self, cx: &Caller, ino: Ino) -> Result<Vec<Bytes>>;
     /// Sets an extended attribute.
-    async fn setxattr(&self, cx: &Caller, ino: Ino, name: &[u8], value: &[u8], mode: XattrMode) -> Result<()>;
+    async fn setxattr(&self, cx: &Caller, ino: Ino, name: &[u8], value: &[u8], mode: XattrMode)
+    -> Result<()>;
     /// Removes an extended attribute.
     async fn removexattr(&self, cx: &Caller, ino: Ino, name: &[u8]) -> Result<()>;
     /// Space and inodes.
@@ -287,11 +301,26 @@ pub trait Objects: Tree {
     /// Gives it the key: atomically, durably, with directories as needed; a file that was there is replaced by the new
     /// inode (open handles keep the old bytes; mode and owner are inherited). Returns the new object and the parent
     /// directories and inode it touched, for the gateway's leases.
-    async fn put(&self, cx: &Caller, staged: Staged, key: &[u8], etag: String, meta: ObjectMeta, when: &Condition) -> Result<Put>;
+    async fn put(
+        &self,
+        cx: &Caller,
+        staged: Staged,
+        key: &[u8],
+        etag: String,
+        meta: ObjectMeta,
+        when: &Condition,
+    ) -> Result<Put>;
     /// Deletes an object (durably); deleting what is not there is success (`None`).
     async fn delete(&self, cx: &Caller, key: &[u8], when: &Condition) -> Result<Option<Deleted>>;
     /// Copies an object by reference within the volume into a staged inode; finish with [`Objects::put`].
-    async fn stage_copy(&self, cx: &Caller, source: Ino, offset: u64, length: u64, staged: Staged) -> Result<()>;
+    async fn stage_copy(
+        &self,
+        cx: &Caller,
+        source: Ino,
+        offset: u64,
+        length: u64,
+        staged: Staged,
+    ) -> Result<()>;
     /// A page of keys.
     async fn list(&self, cx: &Caller, query: &ListQuery) -> Result<ListPage>;
     /// Starts a multipart upload (durable).
@@ -299,14 +328,42 @@ pub trait Objects: Tree {
     /// The upload, if it is for this key.
     async fn upload_get(&self, cx: &Caller, key: &[u8], id: &str) -> Result<UploadInfo>;
     /// Stores a staged inode as a part, replacing one of that number (durable).
-    async fn upload_part(&self, cx: &Caller, key: &[u8], id: &str, part: PartInfo, staged: Staged) -> Result<()>;
+    async fn upload_part(
+        &self,
+        cx: &Caller,
+        key: &[u8],
+        id: &str,
+        part: PartInfo,
+        staged: Staged,
+    ) -> Result<()>;
     /// Parts after `after`, in order.
-    async fn upload_parts(&self, cx: &Caller, key: &[u8], id: &str, after: u16, limit: usize) -> Result<(Vec<PartInfo>, bool)>;
+    async fn upload_parts(
+        &self,
+        cx: &Caller,
+        key: &[u8],
+        id: &str,
+        after: u16,
+        limit: usize,
+    ) -> Result<(Vec<PartInfo>, bool)>;
     /// Uploads under way with this prefix, after (key, id).
-    async fn uploads(&self, cx: &Caller, prefix: &[u8], after: (&[u8], &str), limit: usize) -> Result<(Vec<UploadInfo>, bool)>;
+    async fn uploads(
+        &self,
+        cx: &Caller,
+        prefix: &[u8],
+        after: (&[u8], &str),
+        limit: usize,
+    ) -> Result<(Vec<UploadInfo>, bool)>;
     /// Joins the named parts in order, by reference, and puts the result under the key. Repeating it after success
     /// returns the same object.
-    async fn upload_complete(&self, cx: &Caller, key: &[u8], id: &str, parts: &[(u16, String)], checksums: Vec<(String, String)>, when: &Condition) -> Result<Put>;
+    async fn upload_complete(
+        &self,
+        cx: &Caller,
+        key: &[u8],
+        id: &str,
+        parts: &[(u16, String)],
+        checksums: Vec<(String, String)>,
+        when: &Condition,
+    ) -> Result<Put>;
     /// Forgets an upload and its parts.
     async fn upload_abort(&self, cx: &Caller, key: &[u8], id: &str) -> Result<()>;
 }

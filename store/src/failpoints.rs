@@ -107,10 +107,7 @@ pub(crate) fn pass(point: Point) -> std::io::Result<()> {
         strike if strike == Strike::NoSpace as u8 => Err(rustix::io::Errno::NOSPC.into()),
         strike if strike == Strike::Broken as u8 => Err(rustix::io::Errno::IO.into()),
         _ => {
-            let _ = rustix::process::kill_process(
-                rustix::process::getpid(),
-                rustix::process::Signal::KILL,
-            );
+            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
             // The signal is on its way; nothing may happen until it arrives.
             loop {
                 std::thread::park();

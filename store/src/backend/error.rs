@@ -23,9 +23,7 @@ pub enum BackendError {
         mode: u32,
     },
     /// Another user owns the directory.
-    #[error(
-        "{path} belongs to uid {owner}, this process runs as uid {us}; change the owner or run as it"
-    )]
+    #[error("{path} belongs to uid {owner}, this process runs as uid {us}; change the owner or run as it")]
     Owner {
         /// The directory or file.
         path: PathBuf,

@@ -20,14 +20,8 @@ impl DirLock {
     pub fn take(path: &Path) -> Result<Self, BackendError> {
         let io = |source| BackendError::io("lock", path, source);
         let mut options = OpenOptions::new();
-        let mut file = options
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)
-            .map_err(io)?;
+        let mut file =
+            options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path).map_err(io)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => return Err(held(path, &mut file)),
@@ -36,10 +30,7 @@ impl DirLock {
         file.set_len(0).map_err(io)?;
         file.rewind().map_err(io)?;
         writeln!(file, "{}", std::process::id()).map_err(io)?;
-        Ok(Self {
-            path: path.to_path_buf(),
-            file,
-        })
+        Ok(Self { path: path.to_path_buf(), file })
     }
 
     /// The lock file.
@@ -65,8 +56,5 @@ fn held(path: &Path, file: &mut File) -> BackendError {
         (Ok(_), pid) if !pid.is_empty() => pid.to_owned(),
         _ => "unknown".to_owned(),
     };
-    BackendError::Locked {
-        path: path.to_path_buf(),
-        pid,
-    }
+    BackendError::Locked { path: path.to_path_buf(), pid }
 }

@@ -1,8 +1,4 @@
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use super::*;
 use mooring_policy::ids::VolumeId;
@@ -23,13 +19,7 @@ fn a_volume_is_laid_out_privately() {
     volume.prepare().unwrap();
     volume.prepare().unwrap();
     assert!(data.has_data());
-    for path in [
-        data.path(),
-        volume.path(),
-        &volume.meta(),
-        &volume.journal(),
-        &volume.packs(),
-    ] {
+    for path in [data.path(), volume.path(), &volume.meta(), &volume.journal(), &volume.packs()] {
         assert_eq!(mode(path), 0o700, "{}", path.display());
     }
     let lock = volume.lock().unwrap();
@@ -44,21 +34,12 @@ fn what_cannot_be_used_is_named() {
     std::fs::create_dir(&open).unwrap();
     std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o755)).unwrap();
     let error = DataDir::open(&open).unwrap_err();
-    assert!(
-        error.to_string().contains("0755") && error.to_string().contains("chmod 0700"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("0755") && error.to_string().contains("chmod 0700"), "{error}");
 
     let file = dir.path().join("file");
     std::fs::write(&file, b"").unwrap();
-    assert!(matches!(
-        DataDir::open(&file),
-        Err(BackendError::NotADirectory { .. })
-    ));
-    assert!(matches!(
-        DataDir::open(file.join("below")),
-        Err(BackendError::NotADirectory { .. })
-    ));
+    assert!(matches!(DataDir::open(&file), Err(BackendError::NotADirectory { .. })));
+    assert!(matches!(DataDir::open(file.join("below")), Err(BackendError::NotADirectory { .. })));
 
     // A filesystem that is read-only also for root.
     assert!(matches!(

@@ -28,9 +28,7 @@ pub enum JournalError {
         detail: String,
     },
     /// Written by a newer release.
-    #[error(
-        "journal {path} has format {found}, this program reads up to {supported}; use a newer one"
-    )]
+    #[error("journal {path} has format {found}, this program reads up to {supported}; use a newer one")]
     Version {
         /// The file.
         path: PathBuf,

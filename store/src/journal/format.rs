@@ -50,13 +50,7 @@ impl Head {
         out.extend_from_slice(MAGIC);
         out.extend_from_slice(&VERSION.to_le_bytes());
         out.extend_from_slice(&[0; 6]);
-        for number in [
-            self.volume,
-            self.epoch,
-            self.number,
-            self.first_id,
-            self.synced,
-        ] {
+        for number in [self.volume, self.epoch, self.number, self.first_id, self.synced] {
             out.extend_from_slice(&number.to_le_bytes());
         }
         out.extend_from_slice(&self.salt);
@@ -70,41 +64,24 @@ impl Head {
     /// The head of `file`; `None` when it was never written or is torn.
     pub fn decode(file: &[u8], path: &Path) -> Result<Option<Self>, JournalError> {
         let head = &file[..file.len().min(HEAD_BYTES)];
-        let whole = head.len() == HEAD_BYTES
-            && head[92..] == MARK
-            && u32_at(head, 88) == crc32c::crc32c(&head[..88]);
+        let whole =
+            head.len() == HEAD_BYTES && head[92..] == MARK && u32_at(head, 88) == crc32c::crc32c(&head[..88]);
         if !whole {
             // A head is written at offset 0 and lies in one sector: torn means cut short.
             let torn = head.len() < HEAD_BYTES || head[HEAD_BYTES - 1] == 0;
-            return if torn {
-                Ok(None)
-            } else {
-                Err(corrupt(path, 0, "the file's head does not check"))
-            };
+            return if torn { Ok(None) } else { Err(corrupt(path, 0, "the file's head does not check")) };
         }
         let found = u16::from_le_bytes([head[8], head[9]]);
         if &head[..8] != MAGIC || found == 0 {
             return Err(corrupt(path, 0, "this is no journal file"));
         }
         if found > VERSION {
-            return Err(JournalError::Version {
-                path: path.to_path_buf(),
-                found,
-                supported: VERSION,
-            });
+            return Err(JournalError::Version { path: path.to_path_buf(), found, supported: VERSION });
         }
         let mut salt = [0; 32];
         salt.copy_from_slice(&head[56..88]);
-        let [volume, epoch, number, first_id, synced] =
-            [16, 24, 32, 40, 48].map(|at| u64_at(head, at));
-        Ok(Some(Self {
-            volume,
-            epoch,
-            number,
-            first_id,
-            synced,
-            salt,
-        }))
+        let [volume, epoch, number, first_id, synced] = [16, 24, 32, 40, 48].map(|at| u64_at(head, at));
+        Ok(Some(Self { volume, epoch, number, first_id, synced, salt }))
     }
 }
 
@@ -152,25 +129,13 @@ pub(super) fn read_record(file: &[u8], at: usize) -> Found<'_> {
             return Found::End;
         }
         let torn = is_torn(file, at, RECORD_HEAD);
-        return if torn {
-            Found::Torn
-        } else {
-            Found::Damaged("the record's head does not check")
-        };
+        return if torn { Found::Torn } else { Found::Damaged("the record's head does not check") };
     };
     let bytes = RECORD_HEAD + len + RECORD_TAIL;
     let body = rest.get(RECORD_HEAD..RECORD_HEAD + len);
     match body {
-        Some(body)
-            if rest.get(bytes - 1) == Some(&MARK[0])
-                && crc32c::crc32c(body) == u32_at(rest, 24) =>
-        {
-            Found::Record(Record {
-                id: u64_at(rest, 8),
-                synced: u64_at(rest, 16),
-                body,
-                bytes,
-            })
+        Some(body) if rest.get(bytes - 1) == Some(&MARK[0]) && crc32c::crc32c(body) == u32_at(rest, 24) => {
+            Found::Record(Record { id: u64_at(rest, 8), synced: u64_at(rest, 16), body, bytes })
         }
         _ if is_torn(file, at, bytes) => Found::Torn,
         _ => Found::Damaged("the record's body does not check"),
@@ -181,8 +146,7 @@ pub(super) fn read_record(file: &[u8], at: usize) -> Found<'_> {
 /// record, whose length is not to be trusted.
 pub(super) fn highest_synced(file: &[u8], at: usize) -> Option<u64> {
     let magic = RECORD_MAGIC.as_slice();
-    let starts =
-        (at..file.len().saturating_sub(RECORD_HEAD)).filter(|at| file[*at..].starts_with(magic));
+    let starts = (at..file.len().saturating_sub(RECORD_HEAD)).filter(|at| file[*at..].starts_with(magic));
     starts
         .filter_map(|at| match read_record(file, at) {
             Found::Record(record) => Some(record.synced),
@@ -193,9 +157,8 @@ pub(super) fn highest_synced(file: &[u8], at: usize) -> Option<u64> {
 
 fn checked_len(rest: &[u8]) -> Option<usize> {
     let head = rest.get(..RECORD_HEAD)?;
-    let good = &head[..4] == RECORD_MAGIC
-        && head[32..] == MARK
-        && u32_at(head, 28) == crc32c::crc32c(&head[..28]);
+    let good =
+        &head[..4] == RECORD_MAGIC && head[32..] == MARK && u32_at(head, 28) == crc32c::crc32c(&head[..28]);
     good.then(|| u32_at(head, 4) as usize)
 }
 
@@ -221,17 +184,11 @@ fn is_torn(file: &[u8], at: usize, bytes: usize) -> bool {
 /// Whether there are only zeros. By blocks, because it runs over whole files.
 pub(super) fn is_zero(bytes: &[u8]) -> bool {
     const ZEROS: [u8; SECTOR] = [0; SECTOR];
-    bytes
-        .chunks(SECTOR)
-        .all(|chunk| *chunk == ZEROS[..chunk.len()])
+    bytes.chunks(SECTOR).all(|chunk| *chunk == ZEROS[..chunk.len()])
 }
 
 pub(super) fn corrupt(path: &Path, offset: usize, detail: impl Into<String>) -> JournalError {
-    JournalError::Corrupt {
-        path: path.to_path_buf(),
-        offset: offset as u64,
-        detail: detail.into(),
-    }
+    JournalError::Corrupt { path: path.to_path_buf(), offset: offset as u64, detail: detail.into() }
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {

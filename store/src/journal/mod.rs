@@ -69,13 +69,7 @@ impl JournalOptions {
     /// The options everybody uses.
     #[must_use]
     pub fn new(dir: PathBuf, keys: VolumeKeys, random: Arc<dyn Random>) -> Self {
-        Self {
-            dir,
-            keys,
-            random,
-            file_bytes: FILE_BYTES,
-            background_sync: BACKGROUND_SYNC,
-        }
+        Self { dir, keys, random, file_bytes: FILE_BYTES, background_sync: BACKGROUND_SYNC }
     }
 
     /// Largest body of a record.
@@ -100,18 +94,11 @@ fn place(head: &Head) -> [u8; 25] {
 }
 
 fn io_error(op: &'static str, path: &Path, source: std::io::Error) -> JournalError {
-    if source.kind() == std::io::ErrorKind::StorageFull
-        || source.kind() == std::io::ErrorKind::QuotaExceeded
+    if source.kind() == std::io::ErrorKind::StorageFull || source.kind() == std::io::ErrorKind::QuotaExceeded
     {
-        return JournalError::NoSpace {
-            path: path.to_path_buf(),
-        };
+        return JournalError::NoSpace { path: path.to_path_buf() };
     }
-    JournalError::Io {
-        op,
-        path: path.to_path_buf(),
-        source: Arc::new(source),
-    }
+    JournalError::Io { op, path: path.to_path_buf(), source: Arc::new(source) }
 }
 
 #[cfg(test)]

@@ -38,12 +38,7 @@ pub fn recover(options: JournalOptions, after: u64) -> Result<Recovery, JournalE
     let mut files = list(&options.dir)?;
     let last_number = files.last().map_or(0, |(number, _)| *number);
     skip_old(&mut files, &options, after)?;
-    let mut state = Walk {
-        kept: Vec::new(),
-        next_id: after + 1,
-        cut: None,
-        torn_bytes: 0,
-    };
+    let mut state = Walk { kept: Vec::new(), next_id: after + 1, cut: None, torn_bytes: 0 };
     let mut dropped = Vec::new();
     for (number, path) in files {
         if state.file(&options, number, &path, after)? == Keep::No {
@@ -51,12 +46,7 @@ pub fn recover(options: JournalOptions, after: u64) -> Result<Recovery, JournalE
         }
     }
     remove_dropped(&options.dir, &dropped)?;
-    let Walk {
-        kept,
-        next_id,
-        torn_bytes,
-        ..
-    } = state;
+    let Walk { kept, next_id, torn_bytes, .. } = state;
     // The engine waits for a sync before it relies on records, and a stopped process may have left them in the
     // page cache only: what is replayed counts as synced from here on.
     for Kept { path, .. } in &kept {
@@ -64,13 +54,7 @@ pub fn recover(options: JournalOptions, after: u64) -> Result<Recovery, JournalE
         synced.map_err(|error| io_error("sync", path, error))?;
     }
     // Records that the engine has in its tables already may be torn here; new ones go behind them.
-    Ok(Recovery {
-        options,
-        kept,
-        next_id: next_id.max(after + 1),
-        next_number: last_number + 1,
-        torn_bytes,
-    })
+    Ok(Recovery { options, kept, next_id: next_id.max(after + 1), next_number: last_number + 1, torn_bytes })
 }
 
 /// Journal files by number.
@@ -79,10 +63,8 @@ fn list(dir: &Path) -> Result<Vec<(u64, PathBuf)>, JournalError> {
     let mut files = Vec::new();
     for entry in entries {
         let path = entry.map_err(|error| io_error("list", dir, error))?.path();
-        let name = path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .and_then(|name| name.strip_suffix(".journal"));
+        let name =
+            path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".journal"));
         if let Some(number) = name.and_then(|digits| u64::from_str_radix(digits, 16).ok()) {
             files.push((number, path));
         }
@@ -104,10 +86,7 @@ fn skip_old(
         match Head::decode(&head, path) {
             Ok(Some(head)) if head.volume != options.keys.volume().get() => {
                 let detail = format!("{} belongs to volume {:016x}", path.display(), head.volume);
-                return Err(JournalError::Gap {
-                    path: options.dir.clone(),
-                    detail,
-                });
+                return Err(JournalError::Gap { path: options.dir.clone(), detail });
             }
             Ok(Some(head)) if head.first_id <= after + 1 => begin = index,
             // A head that does not check matters only if the file is needed; the walk finds out.
@@ -167,17 +146,10 @@ impl Walk {
                 head.first_id,
                 self.next_id
             );
-            return Err(JournalError::Gap {
-                path: options.dir.clone(),
-                detail,
-            });
+            return Err(JournalError::Gap { path: options.dir.clone(), detail });
         }
         self.records(&bytes, path)?;
-        self.kept.push(Kept {
-            path: path.to_path_buf(),
-            head,
-            last_id: self.next_id - 1,
-        });
+        self.kept.push(Kept { path: path.to_path_buf(), head, last_id: self.next_id - 1 });
         Ok(Keep::Yes)
     }
 
@@ -214,10 +186,7 @@ impl Walk {
         if synced < self.next_id {
             return Ok(());
         }
-        let detail = format!(
-            "record {} is lost, and later records say it was synced",
-            self.next_id
-        );
+        let detail = format!("record {} is lost, and later records say it was synced", self.next_id);
         Err(format::corrupt(path, at, detail))
     }
 }
@@ -236,9 +205,7 @@ fn remove_dropped(dir: &Path, dropped: &[PathBuf]) -> Result<(), JournalError> {
         return Ok(());
     }
     // Durable before a new file begins where the dropped ones did.
-    File::open(dir)
-        .and_then(|dir| dir.sync_all())
-        .map_err(|error| io_error("sync", dir, error))
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| io_error("sync", dir, error))
 }
 
 fn read_up_to(path: &Path, limit: usize) -> Result<Vec<u8>, JournalError> {
@@ -260,12 +227,7 @@ impl Recovery {
     #[must_use]
     pub fn replay(&self, after: u64) -> Replay {
         let options = self.options.clone();
-        Replay {
-            files: self.kept.clone().into_iter(),
-            current: None,
-            options,
-            after,
-        }
+        Replay { files: self.kept.clone().into_iter(), current: None, options, after }
     }
 }
 
@@ -296,13 +258,7 @@ impl Replay {
                 let bytes = read_up_to(&kept.path, self.options.file_bytes as usize)?;
                 let cipher = Arc::new(self.options.keys.journal(&kept.head.salt)?);
                 let next_id = kept.head.first_id;
-                self.current = Some(Current {
-                    kept,
-                    bytes,
-                    cipher,
-                    at: HEAD_BYTES,
-                    next_id,
-                });
+                self.current = Some(Current { kept, bytes, cipher, at: HEAD_BYTES, next_id });
                 continue;
             };
             if current.next_id > current.kept.last_id {
@@ -321,16 +277,9 @@ impl Replay {
     /// The error for a record whose body the owner cannot read.
     #[must_use]
     pub fn not_understood(&self, id: u64) -> JournalError {
-        let path = self
-            .current
-            .as_ref()
-            .map_or(&self.options.dir, |current| &current.kept.path);
+        let path = self.current.as_ref().map_or(&self.options.dir, |current| &current.kept.path);
         let at = self.current.as_ref().map_or(0, |current| current.at);
-        format::corrupt(
-            path,
-            at,
-            format!("record {id} is sealed well and has an unknown form"),
-        )
+        format::corrupt(path, at, format!("record {id} is sealed well and has an unknown form"))
     }
 }
 
@@ -338,20 +287,14 @@ impl Current {
     fn step(&mut self) -> Result<(u64, Vec<u8>), JournalError> {
         let path = &self.kept.path;
         let Found::Record(record) = format::read_record(&self.bytes, self.at) else {
-            return Err(format::corrupt(
-                path,
-                self.at,
-                "the file changed while it was read",
-            ));
+            return Err(format::corrupt(path, self.at, "the file changed while it was read"));
         };
         let mut body = record.body.to_vec();
         let place = super::place(&self.kept.head);
         let plain = self
             .cipher
             .open(record.id, &place, &mut body)
-            .map_err(|error| {
-                format::corrupt(path, self.at, format!("record {}: {error}", record.id))
-            })?;
+            .map_err(|error| format::corrupt(path, self.at, format!("record {}: {error}", record.id)))?;
         let len = plain.len();
         body.truncate(len);
         self.at += record.bytes;

@@ -59,13 +59,7 @@ impl Drop for Reservation {
 impl Space {
     /// No current file yet: the first append takes the spare.
     pub fn new(file_bytes: u64, next_number: u64) -> Self {
-        let state = State {
-            current_free: 0,
-            reserved: 0,
-            spare: None,
-            next_number,
-            ahead: false,
-        };
+        let state = State { current_free: 0, reserved: 0, spare: None, next_number, ahead: false };
         Self {
             state: Mutex::new(state),
             changed: Notify::new(),
@@ -124,10 +118,7 @@ impl Journal {
                         let journal = Arc::clone(self);
                         tokio::spawn(async move { journal.prepare_ahead().await });
                     }
-                    return Ok(Reservation {
-                        journal: Arc::clone(self),
-                        bytes,
-                    });
+                    return Ok(Reservation { journal: Arc::clone(self), bytes });
                 }
                 Grant::NeedSpare => self.prepare_spare().await?,
                 Grant::Wait => changed.await,
@@ -138,18 +129,12 @@ impl Journal {
     fn try_reserve(&self, bytes: u64) -> Grant {
         let mut state = self.space.state.lock();
         let wanted = state.reserved + bytes;
-        let fits = wanted <= state.current_free
-            || (state.spare.is_some() && wanted <= self.space.capacity());
+        let fits = wanted <= state.current_free || (state.spare.is_some() && wanted <= self.space.capacity());
         if !fits {
-            return if state.spare.is_none() {
-                Grant::NeedSpare
-            } else {
-                Grant::Wait
-            };
+            return if state.spare.is_none() { Grant::NeedSpare } else { Grant::Wait };
         }
         state.reserved = wanted;
-        let low =
-            state.spare.is_none() && !state.ahead && state.current_free < self.space.capacity() / 2;
+        let low = state.spare.is_none() && !state.ahead && state.current_free < self.space.capacity() / 2;
         state.ahead |= low;
         Grant::Granted { prepare_ahead: low }
     }
@@ -176,9 +161,8 @@ impl Journal {
             };
             let (dir, bytes) = (self.options.dir.clone(), self.options.file_bytes);
             let made = tokio::task::spawn_blocking(move || create(&dir, number, bytes)).await;
-            let made = made.map_err(|error| {
-                io_error("prepare", &self.options.dir, std::io::Error::other(error))
-            })?;
+            let made =
+                made.map_err(|error| io_error("prepare", &self.options.dir, std::io::Error::other(error)))?;
             if let Some(spare) = made? {
                 self.space.state.lock().spare = Some(spare);
                 break;
@@ -193,30 +177,19 @@ impl Journal {
 /// in this process may still have been preparing when the directory was listed.
 fn create(dir: &Path, number: u64, bytes: u64) -> Result<Option<Spare>, JournalError> {
     let path = dir.join(format!("{number:016x}.journal"));
-    let file = match OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&path)
-    {
+    let file = match OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(None),
         Err(error) => return Err(io_error("create", &path, error)),
     };
-    let made = allocate(&file, bytes)
-        .and_then(|()| file.sync_all())
-        .and_then(|()| File::open(dir)?.sync_all());
+    let made =
+        allocate(&file, bytes).and_then(|()| file.sync_all()).and_then(|()| File::open(dir)?.sync_all());
     if let Err(error) = made {
         // Half a file takes the room that somebody is about to free.
         let _ = std::fs::remove_file(&path);
         return Err(io_error("allocate", &path, error));
     }
-    Ok(Some(Spare {
-        file: Arc::new(file),
-        path,
-        number,
-    }))
+    Ok(Some(Spare { file: Arc::new(file), path, number }))
 }
 
 fn allocate(file: &File, bytes: u64) -> std::io::Result<()> {

@@ -39,9 +39,7 @@ pub struct Journal {
 
 impl std::fmt::Debug for Journal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Journal")
-            .field("dir", &self.options.dir)
-            .finish_non_exhaustive()
+        f.debug_struct("Journal").field("dir", &self.options.dir).finish_non_exhaustive()
     }
 }
 
@@ -64,13 +62,7 @@ pub(super) struct LiveFile {
 
 impl Journal {
     pub(super) fn start(recovery: Recovery) -> Arc<Self> {
-        let Recovery {
-            options,
-            kept,
-            next_id,
-            next_number,
-            ..
-        } = recovery;
+        let Recovery { options, kept, next_id, next_number, .. } = recovery;
         let files = kept.into_iter().map(|kept| LiveFile {
             path: kept.path,
             first_id: kept.head.first_id,
@@ -83,10 +75,7 @@ impl Journal {
             files: files.collect(),
             stopped: None,
         };
-        let (progress, _) = watch::channel(Progress {
-            synced_id: next_id - 1,
-            ..Progress::default()
-        });
+        let (progress, _) = watch::channel(Progress { synced_id: next_id - 1, ..Progress::default() });
         let journal = Arc::new(Self {
             space: Space::new(options.file_bytes, next_number),
             state: Mutex::new(state),
@@ -98,9 +87,7 @@ impl Journal {
             options,
         });
         let syncer = Arc::clone(&journal);
-        let thread = std::thread::Builder::new()
-            .name("journal-sync".to_owned())
-            .spawn(move || syncer.run());
+        let thread = std::thread::Builder::new().name("journal-sync".to_owned()).spawn(move || syncer.run());
         if let Err(error) = thread {
             journal.stop(io_error("start the syncer of", &journal.options.dir, error));
         }
@@ -145,19 +132,14 @@ impl Journal {
     }
 
     pub(super) fn closed(&self) -> JournalError {
-        JournalError::Closed {
-            path: self.options.dir.clone(),
-        }
+        JournalError::Closed { path: self.options.dir.clone() }
     }
 
     fn stopped(&self, reason: &JournalError) -> JournalError {
         if let JournalError::Closed { .. } | JournalError::Stopped { .. } = reason {
             return reason.clone();
         }
-        JournalError::Stopped {
-            path: self.options.dir.clone(),
-            reason: reason.to_string(),
-        }
+        JournalError::Stopped { path: self.options.dir.clone(), reason: reason.to_string() }
     }
 
     /// Waits until all that is appended now is on the medium, and returns the last of it.
@@ -170,15 +152,10 @@ impl Journal {
             state.appended_id
         };
         let mut progress = self.progress.subscribe();
-        let reached = progress
-            .wait_for(|now| now.synced_id >= target || now.stopped.is_some())
-            .await;
+        let reached = progress.wait_for(|now| now.synced_id >= target || now.stopped.is_some()).await;
         match reached.as_deref() {
             Ok(now) if now.synced_id >= target => Ok(target),
-            Ok(Progress {
-                stopped: Some(stopped),
-                ..
-            }) => Err(self.stopped(stopped)),
+            Ok(Progress { stopped: Some(stopped), .. }) => Err(self.stopped(stopped)),
             _ => Err(self.closed()),
         }
     }
@@ -265,11 +242,7 @@ impl Journal {
             }
             if state.appended_id == synced {
                 self.wake.wait(&mut state);
-            } else if self
-                .wake
-                .wait_for(&mut state, self.options.background_sync)
-                .timed_out()
-            {
+            } else if self.wake.wait_for(&mut state, self.options.background_sync).timed_out() {
                 return Some(state.round());
             }
         }
@@ -292,10 +265,8 @@ impl Journal {
 
 impl State {
     fn round(&self) -> (u64, u64, Vec<(PathBuf, Arc<File>)>) {
-        let files = self
-            .files
-            .iter()
-            .filter_map(|live| Some((live.path.clone(), Arc::clone(live.file.as_ref()?))));
+        let files =
+            self.files.iter().filter_map(|live| Some((live.path.clone(), Arc::clone(live.file.as_ref()?))));
         (self.appended_id, self.appended_seq, files.collect())
     }
 
@@ -309,20 +280,13 @@ impl State {
     }
 
     fn take_unneeded(&mut self, needed: &[RangeInclusive<u64>]) -> Vec<PathBuf> {
-        let ends: Vec<u64> = self
-            .files
-            .iter()
-            .skip(1)
-            .map(|next| next.first_id - 1)
-            .collect();
+        let ends: Vec<u64> = self.files.iter().skip(1).map(|next| next.first_id - 1).collect();
         let mut ends = ends.into_iter();
         let mut old = Vec::new();
         self.files.retain(|live| {
             let Some(last) = ends.next() else { return true };
             let wanted = live.file.is_some()
-                || needed
-                    .iter()
-                    .any(|range| *range.start() <= last && live.first_id <= *range.end());
+                || needed.iter().any(|range| *range.start() <= last && live.first_id <= *range.end());
             if !wanted {
                 old.push(live.path.clone());
             }

@@ -1,8 +1,4 @@
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use super::*;
 use crate::seal::TenantKey;
@@ -28,10 +24,7 @@ fn options(dir: &Path) -> JournalOptions {
 
 async fn start(dir: &Path, after: u64) -> JournalWriter {
     let (options, epoch) = (options(dir), 1);
-    let recovery = tokio::task::spawn_blocking(move || recover(options, after))
-        .await
-        .unwrap()
-        .unwrap();
+    let recovery = tokio::task::spawn_blocking(move || recover(options, after)).await.unwrap().unwrap();
     JournalWriter::start(recovery, epoch)
 }
 
@@ -55,11 +48,7 @@ fn read(dir: &Path, after: u64) -> Result<Vec<(u64, Vec<u8>)>, JournalError> {
     while let Some(record) = replay.next_record()? {
         found.push(record);
     }
-    assert!(
-        found
-            .last()
-            .is_none_or(|(id, _)| id + 1 == recovery.next_id())
-    );
+    assert!(found.last().is_none_or(|(id, _)| id + 1 == recovery.next_id()));
     Ok(found)
 }
 
@@ -68,10 +57,7 @@ fn expected(ids: std::ops::RangeInclusive<u64>) -> Vec<(u64, Vec<u8>)> {
 }
 
 fn files(dir: &Path) -> Vec<PathBuf> {
-    let mut files: Vec<_> = std::fs::read_dir(dir)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
+    let mut files: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     files
 }
@@ -125,11 +111,7 @@ async fn a_tail_torn_at_any_byte_is_dropped_and_nothing_else() {
         zeroed[cut..].fill(0);
         for torn in [&zeroed[..], &whole[..cut]] {
             std::fs::write(&file, torn).unwrap();
-            assert_eq!(
-                read(dir.path(), 0).unwrap(),
-                expected(1..=5),
-                "cut at {cut}"
-            );
+            assert_eq!(read(dir.path(), 0).unwrap(), expected(1..=5), "cut at {cut}");
         }
     }
     std::fs::write(&file, &whole).unwrap();
@@ -186,17 +168,12 @@ async fn sectors_lost_with_the_power_cost_only_what_was_not_synced() {
     }
     assert_eq!(files(dir.path()).len(), 1, "this test is about one file");
     let whole = std::fs::read(&file).unwrap();
-    let dirty: Vec<usize> = (0..whole.len() / 512)
-        .filter(|at| whole[at * 512..][..512] != synced[at * 512..][..512])
-        .collect();
+    let dirty: Vec<usize> =
+        (0..whole.len() / 512).filter(|at| whole[at * 512..][..512] != synced[at * 512..][..512]).collect();
     assert!(dirty.len() >= 3);
     for lost in 0..1_u32 << dirty.len() {
         let mut image = whole.clone();
-        for (index, sector) in dirty
-            .iter()
-            .enumerate()
-            .filter(|(index, _)| lost & (1 << index) != 0)
-        {
+        for (index, sector) in dirty.iter().enumerate().filter(|(index, _)| lost & (1 << index) != 0) {
             let _ = index;
             image[sector * 512..][..512].copy_from_slice(&synced[sector * 512..][..512]);
         }
@@ -223,10 +200,7 @@ async fn losing_what_was_synced_is_an_error() {
     let second = format::HEAD_BYTES + record_bytes(body(1).len());
     image[second..second + 40].fill(0);
     std::fs::write(&file, image).unwrap();
-    assert!(matches!(
-        read(dir.path(), 0),
-        Err(JournalError::Corrupt { .. })
-    ));
+    assert!(matches!(read(dir.path(), 0), Err(JournalError::Corrupt { .. })));
 }
 
 #[tokio::test]
@@ -250,10 +224,7 @@ async fn a_missing_or_foreign_file_is_an_error() {
     let mut other_key = options(dir.path());
     other_key.keys = TenantKey::generate(&SeededRandom::new(2)).volume(VolumeId(1));
     let recovery = recover(other_key, 0).unwrap();
-    assert!(matches!(
-        recovery.replay(0).next_record(),
-        Err(JournalError::Corrupt { .. })
-    ));
+    assert!(matches!(recovery.replay(0).next_record(), Err(JournalError::Corrupt { .. })));
 }
 
 #[tokio::test]
@@ -270,10 +241,7 @@ async fn old_files_go_when_nobody_needs_them() {
     journal.sync().await.unwrap();
     let keep = next - 3;
     assert!(journal.collect(&[keep..=u64::MAX]).unwrap() >= 2);
-    assert_eq!(
-        read(dir.path(), keep - 1).unwrap(),
-        expected(keep..=next - 1)
-    );
+    assert_eq!(read(dir.path(), keep - 1).unwrap(), expected(keep..=next - 1));
     // What a checkpoint needs stays as well.
     let before = files(dir.path()).len();
     assert_eq!(journal.collect(&[keep..=u64::MAX, 1..=2]).unwrap(), 0);
@@ -287,25 +255,18 @@ async fn reserved_room_is_always_there() {
     let journal = Arc::clone(writer.journal());
     // Many reservations at once, appended in another order, with sizes that waste the ends of files.
     for round in 0..40_usize {
-        let sizes: Vec<usize> = (0..3)
-            .map(|index| 100 + (round * 577 + index * 997) % 2300)
-            .collect();
+        let sizes: Vec<usize> = (0..3).map(|index| 100 + (round * 577 + index * 997) % 2300).collect();
         let mut rooms = Vec::new();
         for size in &sizes {
             rooms.push(journal.reserve(*size).await.unwrap());
         }
         for size in sizes.iter().rev() {
-            writer
-                .append(1, |out| out.resize(out.len() + size, 7))
-                .unwrap();
+            writer.append(1, |out| out.resize(out.len() + size, 7)).unwrap();
         }
         drop(rooms);
     }
     // One who wants more than there is waits, and goes on when room is given back.
-    let held = journal
-        .reserve(options(dir.path()).max_body())
-        .await
-        .unwrap();
+    let held = journal.reserve(options(dir.path()).max_body()).await.unwrap();
     let waiting = tokio::spawn({
         let journal = Arc::clone(&journal);
         async move { journal.reserve(5000).await.map(|_| ()) }
@@ -313,11 +274,7 @@ async fn reserved_room_is_always_there() {
     tokio::task::yield_now().await;
     assert!(!waiting.is_finished());
     drop(held);
-    tokio::time::timeout(Duration::from_secs(10), waiting)
-        .await
-        .unwrap()
-        .unwrap()
-        .unwrap();
+    tokio::time::timeout(Duration::from_secs(10), waiting).await.unwrap().unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -327,10 +284,7 @@ async fn a_full_disk_is_told_before_anything_is_promised() {
     let writer = JournalWriter::start(recovery, 1);
     std::fs::remove_dir(dir.path()).unwrap();
     std::fs::write(dir.path(), b"in the way").unwrap();
-    assert!(matches!(
-        writer.journal().reserve(10).await,
-        Err(JournalError::Io { .. })
-    ));
+    assert!(matches!(writer.journal().reserve(10).await, Err(JournalError::Io { .. })));
     std::fs::remove_file(dir.path()).unwrap();
     std::fs::create_dir(dir.path()).unwrap();
     writer.journal().reserve(10).await.unwrap();
@@ -346,11 +300,7 @@ async fn concurrent_syncs_share_one() {
     let journal = Arc::clone(writer.journal());
     let before = journal.fdatasyncs();
     let syncs: Vec<_> = (0..50).map(|_| journal.sync()).collect();
-    let ids: HashSet<u64> = futures::future::join_all(syncs)
-        .await
-        .into_iter()
-        .map(Result::unwrap)
-        .collect();
+    let ids: HashSet<u64> = futures::future::join_all(syncs).await.into_iter().map(Result::unwrap).collect();
     assert_eq!(ids, HashSet::from([10]));
     assert!((1..=2).contains(&(journal.fdatasyncs() - before)));
 }

@@ -36,13 +36,7 @@ impl JournalWriter {
     #[must_use]
     pub fn start(recovery: Recovery, epoch: u64) -> Self {
         let next_id = recovery.next_id;
-        Self {
-            journal: Journal::start(recovery),
-            epoch,
-            next_id,
-            current: None,
-            record: Vec::new(),
-        }
+        Self { journal: Journal::start(recovery), epoch, next_id, current: None, record: Vec::new() }
     }
 
     /// The shared side.
@@ -55,11 +49,7 @@ impl JournalWriter {
     /// syncs. On return the record is in the file.
     ///
     /// The caller holds a [`super::Reservation`] that covers the body. Any failure stops the journal.
-    pub fn append(
-        &mut self,
-        seq: u64,
-        encode: impl FnOnce(&mut Vec<u8>),
-    ) -> Result<u64, JournalError> {
+    pub fn append(&mut self, seq: u64, encode: impl FnOnce(&mut Vec<u8>)) -> Result<u64, JournalError> {
         self.journal.check()?;
         let done = self.try_append(encode);
         match &done {
@@ -75,25 +65,15 @@ impl JournalWriter {
         self.record.resize(RECORD_HEAD, 0);
         encode(&mut self.record);
         let bytes = record_bytes(self.record.len() - RECORD_HEAD) as u64;
-        let free = self
-            .current
-            .as_ref()
-            .map_or(0, |current| self.journal.options.file_bytes - current.at);
+        let free = self.current.as_ref().map_or(0, |current| self.journal.options.file_bytes - current.at);
         if bytes > free {
             self.rotate()?;
         }
         let dir = &self.journal.options.dir;
-        let current = self
-            .current
-            .as_mut()
-            .ok_or_else(|| JournalError::NoSpace { path: dir.clone() })?;
-        current
-            .cipher
-            .seal_tail(id, &current.place, &mut self.record, RECORD_HEAD)?;
+        let current = self.current.as_mut().ok_or_else(|| JournalError::NoSpace { path: dir.clone() })?;
+        current.cipher.seal_tail(id, &current.place, &mut self.record, RECORD_HEAD)?;
         format::finish_record(&mut self.record, id, self.journal.synced());
-        current
-            .write(&self.record)
-            .map_err(|error| io_error("write", &current.path, error))?;
+        current.write(&self.record).map_err(|error| io_error("write", &current.path, error))?;
         current.at += self.record.len() as u64;
         self.journal.space.used(self.record.len() as u64);
         self.next_id += 1;
@@ -107,9 +87,7 @@ impl JournalWriter {
     fn rotate(&mut self) -> Result<(), JournalError> {
         let options = &self.journal.options;
         let spare = self.journal.space.take_spare();
-        let spare = spare.ok_or_else(|| JournalError::NoSpace {
-            path: options.dir.clone(),
-        })?;
+        let spare = spare.ok_or_else(|| JournalError::NoSpace { path: options.dir.clone() })?;
         let mut salt = [0; 32];
         options.random.fill(&mut salt);
         let head = Head {
@@ -125,20 +103,11 @@ impl JournalWriter {
             .and_then(|()| pass(Point::JournalRotateAfterHeader));
         wrote.map_err(|error| io_error("begin", &spare.path, error))?;
         let file = Arc::clone(&spare.file);
-        self.journal.began(LiveFile {
-            path: spare.path.clone(),
-            first_id: self.next_id,
-            file: Some(file),
-        });
+        self.journal.began(LiveFile { path: spare.path.clone(), first_id: self.next_id, file: Some(file) });
         let cipher = options.keys.journal(&salt)?;
         let place = place(&head);
-        self.current = Some(Current {
-            file: spare.file,
-            path: spare.path,
-            place,
-            cipher,
-            at: HEAD_BYTES as u64,
-        });
+        self.current =
+            Some(Current { file: spare.file, path: spare.path, place, cipher, at: HEAD_BYTES as u64 });
         Ok(())
     }
 }
@@ -153,8 +122,7 @@ impl Current {
     fn write(&self, record: &[u8]) -> std::io::Result<()> {
         pass(Point::JournalBeforeWrite)?;
         if due(Point::JournalMidWrite) {
-            self.file
-                .write_all_at(&record[..record.len() / 2], self.at)?;
+            self.file.write_all_at(&record[..record.len() / 2], self.at)?;
         }
         pass(Point::JournalMidWrite)?;
         self.file.write_all_at(record, self.at)?;

@@ -98,15 +98,10 @@ impl Batch {
                 self.bytes
             )));
         }
-        match self
-            .ops
-            .iter()
-            .map(|op| op.key().len())
-            .find(|len| *len == 0 || *len > MAX_KEY_BYTES)
-        {
-            Some(len) => Err(MetaError::Batch(format!(
-                "key of {len} bytes; allowed are 1 to {MAX_KEY_BYTES}"
-            ))),
+        match self.ops.iter().map(|op| op.key().len()).find(|len| *len == 0 || *len > MAX_KEY_BYTES) {
+            Some(len) => {
+                Err(MetaError::Batch(format!("key of {len} bytes; allowed are 1 to {MAX_KEY_BYTES}")))
+            }
             None => Ok(()),
         }
     }

@@ -36,10 +36,7 @@ impl State {
     fn open(&self) -> Result<(), MetaError> {
         if self.closed {
             let reason = "closed by its owner".to_owned();
-            return Err(MetaError::Closed {
-                path: PathBuf::from("memory"),
-                reason,
-            });
+            return Err(MetaError::Closed { path: PathBuf::from("memory"), reason });
         }
         Ok(())
     }
@@ -59,18 +56,10 @@ impl Meta for MemoryMeta {
         if !end.is_empty() && start >= end {
             return Ok(Rows::new());
         }
-        let upper = if end.is_empty() {
-            Bound::Unbounded
-        } else {
-            Bound::Excluded(end)
-        };
+        let upper = if end.is_empty() { Bound::Unbounded } else { Bound::Excluded(end) };
         let mut rows = Rows::new();
         let mut bytes = 0;
-        for (key, value) in state
-            .rows
-            .range::<[u8], _>((Bound::Included(start), upper))
-            .take(limit)
-        {
+        for (key, value) in state.rows.range::<[u8], _>((Bound::Included(start), upper)).take(limit) {
             bytes += key.len() + value.len();
             rows.push((key.clone(), value.clone()));
             if bytes >= SCAN_PAGE_BYTES {
@@ -106,11 +95,7 @@ impl Meta for MemoryMeta {
 
     fn watermarks(&self) -> Watermarks {
         let state = self.state.read();
-        Watermarks {
-            received: state.committed,
-            journalled: state.synced,
-            stored: state.synced,
-        }
+        Watermarks { received: state.committed, journalled: state.synced, stored: state.synced }
     }
 
     async fn close(self: Arc<Self>) -> Result<(), MetaError> {

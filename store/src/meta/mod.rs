@@ -103,10 +103,7 @@ pub fn after(key: &[u8]) -> Vec<u8> {
 /// The smallest key above every key that begins with `prefix`; empty (no end) when there is none.
 #[must_use]
 pub fn prefix_end(prefix: &[u8]) -> Vec<u8> {
-    let keep = prefix
-        .iter()
-        .rposition(|byte| *byte != 0xff)
-        .map_or(0, |at| at + 1);
+    let keep = prefix.iter().rposition(|byte| *byte != 0xff).map_or(0, |at| at + 1);
     let mut end = prefix[..keep].to_vec();
     if let Some(last) = end.last_mut() {
         *last += 1;

@@ -27,11 +27,7 @@ pub(super) fn encode(data: &Bytes) -> (Bytes, u8) {
         }
     }
     let packed = lz4_flex::block::compress(data);
-    if pays(data.len(), packed.len()) {
-        (packed.into(), FLAG_LZ4)
-    } else {
-        (data.clone(), 0)
-    }
+    if pays(data.len(), packed.len()) { (packed.into(), FLAG_LZ4) } else { (data.clone(), 0) }
 }
 
 /// The raw bytes; `None` when they are not `raw_len` long or not of the codec.

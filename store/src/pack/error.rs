@@ -45,9 +45,7 @@ pub enum PackError {
         pack: PackId,
     },
     /// Written by a newer release.
-    #[error(
-        "pack {path} has format {found}, this program reads up to {supported}; use a newer one"
-    )]
+    #[error("pack {path} has format {found}, this program reads up to {supported}; use a newer one")]
     Version {
         /// The file.
         path: PathBuf,
@@ -89,22 +87,12 @@ impl From<crate::backend::BackendError> for PackError {
 }
 
 impl PackError {
-    pub(super) fn io(
-        op: &'static str,
-        path: &std::path::Path,
-        source: impl Into<std::io::Error>,
-    ) -> Self {
+    pub(super) fn io(op: &'static str, path: &std::path::Path, source: impl Into<std::io::Error>) -> Self {
         use std::io::ErrorKind::{QuotaExceeded, StorageFull};
         let source = source.into();
         if matches!(source.kind(), StorageFull | QuotaExceeded) {
-            return Self::NoSpace {
-                path: path.to_path_buf(),
-            };
+            return Self::NoSpace { path: path.to_path_buf() };
         }
-        Self::Io {
-            op,
-            path: path.to_path_buf(),
-            source: Arc::new(source),
-        }
+        Self::Io { op, path: path.to_path_buf(), source: Arc::new(source) }
     }
 }

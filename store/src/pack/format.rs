@@ -54,11 +54,7 @@ impl Head {
         }
         let id = PackId(u128::from_be_bytes(head[32..48].try_into().ok()?));
         Some((
-            Self {
-                volume: u64_at(head, 16),
-                epoch: u64_at(head, 24),
-                id,
-            },
+            Self { volume: u64_at(head, 16), epoch: u64_at(head, 24), id },
             u16::from_le_bytes([head[8], head[9]]),
         ))
     }
@@ -77,11 +73,7 @@ pub(super) fn place(volume: u64, extent: &ExtentRef) -> [u8; 34] {
 
 /// Encodes the head of an extent whose sealed bytes have the checksum `body_crc`.
 pub(super) fn extent_head(entry: &Entry, body_crc: u32) -> [u8; EXTENT_HEAD] {
-    let Entry {
-        extent,
-        domain,
-        owner,
-    } = entry;
+    let Entry { extent, domain, owner } = entry;
     let mut out = [0; EXTENT_HEAD];
     out[..4].copy_from_slice(EXTENT_MAGIC);
     out[4] = extent.flags;
@@ -112,11 +104,8 @@ pub(super) fn read_extent_head(head: &[u8], pack: PackId, offset: u32) -> Option
         hash: head[40..56].try_into().ok()?,
     };
     let known = extent.flags & !FLAG_LZ4 == 0 && extent.stored_len as usize > TAG_BYTES;
-    let entry = Entry {
-        extent,
-        domain: Domain(u64_at(head, 16)),
-        owner: (u64_at(head, 24), u64_at(head, 32)),
-    };
+    let entry =
+        Entry { extent, domain: Domain(u64_at(head, 16)), owner: (u64_at(head, 24), u64_at(head, 32)) };
     known.then_some((entry, u32_at(head, 56)))
 }
 
@@ -124,16 +113,12 @@ pub(super) fn read_extent_head(head: &[u8], pack: PackId, offset: u32) -> Option
 pub(super) fn scan(file: &[u8], pack: PackId) -> (Vec<(Entry, u32)>, usize) {
     let (mut found, mut end, mut at) = (Vec::new(), HEAD_BYTES, HEAD_BYTES);
     while at + EXTENT_HEAD <= file.len() {
-        let head = file[at..]
-            .starts_with(EXTENT_MAGIC)
-            .then(|| read_extent_head(&file[at..], pack, at as u32));
+        let head =
+            file[at..].starts_with(EXTENT_MAGIC).then(|| read_extent_head(&file[at..], pack, at as u32));
         if let Some((entry, crc)) = head.flatten() {
             let body = at + EXTENT_HEAD;
             let to = body + entry.extent.stored_len as usize;
-            if file
-                .get(body..to)
-                .is_some_and(|body| crc32c::crc32c(body) == crc)
-            {
+            if file.get(body..to).is_some_and(|body| crc32c::crc32c(body) == crc) {
                 found.push((entry, crc));
                 (at, end) = (to, to);
                 continue;
@@ -167,17 +152,11 @@ pub(super) fn footer(entries: &[(Entry, u32)], at: u32) -> Vec<u8> {
 /// Where the footer begins, its length without the tail and its checksum, from the last [`TAIL_BYTES`] of a file of
 /// `len` bytes.
 pub(super) fn read_tail(tail: &[u8], len: u64) -> Option<(u64, usize, u32)> {
-    if tail.len() != TAIL_BYTES
-        || &tail[..8] != TAIL_MAGIC
-        || u32_at(tail, 28) != crc32c::crc32c(&tail[..28])
+    if tail.len() != TAIL_BYTES || &tail[..8] != TAIL_MAGIC || u32_at(tail, 28) != crc32c::crc32c(&tail[..28])
     {
         return None;
     }
-    let (count, at, crc) = (
-        u32_at(tail, 12) as usize,
-        u64::from(u32_at(tail, 16)),
-        u32_at(tail, 20),
-    );
+    let (count, at, crc) = (u32_at(tail, 12) as usize, u64::from(u32_at(tail, 16)), u32_at(tail, 20));
     let bytes = count.checked_mul(FOOTER_ROW)?;
     (at + bytes as u64 + TAIL_BYTES as u64 == len).then_some((at, bytes, crc))
 }
@@ -185,8 +164,7 @@ pub(super) fn read_tail(tail: &[u8], len: u64) -> Option<(u64, usize, u32)> {
 /// The entries of a footer; `None` when one does not check.
 pub(super) fn read_footer(footer: &[u8], pack: PackId) -> Option<Vec<Entry>> {
     let rows = footer.chunks_exact(FOOTER_ROW);
-    rows.map(|row| Some(read_extent_head(row, pack, u32_at(row, EXTENT_HEAD))?.0))
-        .collect()
+    rows.map(|row| Some(read_extent_head(row, pack, u32_at(row, EXTENT_HEAD))?.0)).collect()
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {

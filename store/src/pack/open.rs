@@ -41,33 +41,16 @@ impl OpenPack {
     pub fn create(dir: &Path, head: Head, cipher: Cipher) -> Result<Self, PackError> {
         let path = dir.join(format!("{}.open", stem(head.epoch, head.id)));
         let io = |error: std::io::Error| PackError::io("create", &path, error);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(io)?;
+        let file =
+            OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path).map_err(io)?;
         if let Err(error) = file.write_all_at(&head.encode(), 0) {
             // Nothing is in it yet, and it takes room.
             let _ = std::fs::remove_file(&path);
             return Err(io(error));
         }
-        let state = State {
-            next: HEAD_BYTES as u32,
-            writers: 0,
-            full: false,
-            written: Vec::new(),
-        };
+        let state = State { next: HEAD_BYTES as u32, writers: 0, full: false, written: Vec::new() };
         let (file, state, idle) = (Arc::new(file), Mutex::new(state), Condvar::new());
-        Ok(Self {
-            id: head.id,
-            file,
-            path,
-            cipher,
-            state,
-            idle,
-        })
+        Ok(Self { id: head.id, file, path, cipher, state, idle })
     }
 
     /// Takes room for as many of `sizes` as fit below `limit` (one at least in an empty pack), for one write. Returns
@@ -96,15 +79,8 @@ impl OpenPack {
     }
 
     /// Writes what [`Self::take`] made room for, and ends that.
-    pub fn write(
-        &self,
-        from: u32,
-        bytes: &[u8],
-        entries: Vec<(Entry, u32)>,
-    ) -> Result<(), PackError> {
-        let wrote = self
-            .pwrite(from, bytes)
-            .map_err(|error| PackError::io("write", &self.path, error));
+    pub fn write(&self, from: u32, bytes: &[u8], entries: Vec<(Entry, u32)>) -> Result<(), PackError> {
+        let wrote = self.pwrite(from, bytes).map_err(|error| PackError::io("write", &self.path, error));
         self.finish(if wrote.is_ok() { entries } else { Vec::new() });
         wrote
     }
@@ -126,8 +102,7 @@ impl OpenPack {
     fn pwrite(&self, from: u32, bytes: &[u8]) -> std::io::Result<()> {
         pass(Point::PackBeforeWrite)?;
         if due(Point::PackMidWrite) {
-            self.file
-                .write_all_at(&bytes[..bytes.len() / 2], u64::from(from))?;
+            self.file.write_all_at(&bytes[..bytes.len() / 2], u64::from(from))?;
         }
         pass(Point::PackMidWrite)?;
         self.file.write_all_at(bytes, u64::from(from))?;
@@ -136,12 +111,7 @@ impl OpenPack {
 
     /// The reverse map so far.
     pub fn entries(&self) -> Vec<Entry> {
-        self.state
-            .lock()
-            .written
-            .iter()
-            .map(|(entry, _)| *entry)
-            .collect()
+        self.state.lock().written.iter().map(|(entry, _)| *entry).collect()
     }
 
     /// Ends the pack: footer, fdatasync, its final name, which is returned. An empty one is removed. Blocking; waits
@@ -153,9 +123,7 @@ impl OpenPack {
             while state.writers > 0 {
                 self.idle.wait(&mut state);
             }
-            state
-                .written
-                .sort_unstable_by_key(|(entry, _)| entry.extent.offset);
+            state.written.sort_unstable_by_key(|(entry, _)| entry.extent.offset);
             state.written.clone()
         };
         finish_file(&self.file, &self.path, dir, &written)

@@ -34,10 +34,7 @@ impl PackStore {
     /// [`PackError::Corrupt`] names pack and offset when the bytes on disk were changed.
     pub async fn read(&self, extent: &ExtentRef, range: Range<u32>) -> Result<Bytes, PackError> {
         if range.start > range.end || range.end > extent.raw_len {
-            return Err(corrupt(
-                extent,
-                "the row asks for bytes beyond the extent's end",
-            ));
+            return Err(corrupt(extent, "the row asks for bytes beyond the extent's end"));
         }
         let whole = self.whole(extent).await?;
         Ok(whole.slice(range.start as usize..range.end as usize))
@@ -63,15 +60,9 @@ impl PackStore {
             let extent = *extent;
             let read = move || open(&handle, volume, &extent, read_now(&handle, &extent)?);
             let joined = tokio::task::spawn_blocking(read).await;
-            joined.map_err(|error| {
-                PackError::io("read", &self.options.dir, std::io::Error::other(error))
-            })?
+            joined.map_err(|error| PackError::io("read", &self.options.dir, std::io::Error::other(error)))?
         };
-        let bytes = self
-            .cache
-            .try_get_with(key, load)
-            .await
-            .map_err(|error| (*error).clone())?;
+        let bytes = self.cache.try_get_with(key, load).await.map_err(|error| (*error).clone())?;
         // A cached extent answers only for the row it was read for.
         if bytes.len() == extent.raw_len as usize {
             Ok(bytes)
@@ -85,12 +76,7 @@ impl PackStore {
 fn read_cached(handle: &Handle, extent: &ExtentRef) -> Result<Option<Vec<u8>>, PackError> {
     let mut sealed = vec![0; extent.stored_len as usize];
     let slices = &mut [IoSliceMut::new(&mut sealed)];
-    match preadv2(
-        &handle.file,
-        slices,
-        body_offset(extent),
-        ReadWriteFlags::NOWAIT,
-    ) {
+    match preadv2(&handle.file, slices, body_offset(extent), ReadWriteFlags::NOWAIT) {
         Ok(read) if read == sealed.len() => Ok(Some(sealed)),
         // Partly in memory, not supported here, or not in memory: the blocking way finds out.
         Ok(_) | Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INTR) => Ok(None),
@@ -109,19 +95,10 @@ fn read_now(handle: &Handle, extent: &ExtentRef) -> Result<Vec<u8>, PackError> {
     }
 }
 
-fn open(
-    handle: &Handle,
-    volume: u64,
-    extent: &ExtentRef,
-    mut sealed: Vec<u8>,
-) -> Result<Bytes, PackError> {
+fn open(handle: &Handle, volume: u64, extent: &ExtentRef, mut sealed: Vec<u8>) -> Result<Bytes, PackError> {
     let place = format::place(volume, extent);
-    let opened = handle
-        .cipher
-        .open(u64::from(extent.offset), &place, &mut sealed);
-    let len = opened
-        .map_err(|error| corrupt(extent, &error.to_string()))?
-        .len();
+    let opened = handle.cipher.open(u64::from(extent.offset), &place, &mut sealed);
+    let len = opened.map_err(|error| corrupt(extent, &error.to_string()))?.len();
     sealed.truncate(len);
     codec::decode(sealed, extent.flags, extent.raw_len as usize)
         .ok_or_else(|| corrupt(extent, "the bytes do not decompress"))
@@ -132,9 +109,5 @@ fn body_offset(extent: &ExtentRef) -> u64 {
 }
 
 fn corrupt(extent: &ExtentRef, detail: &str) -> PackError {
-    PackError::Corrupt {
-        pack: extent.pack,
-        offset: u64::from(extent.offset),
-        detail: detail.to_owned(),
-    }
+    PackError::Corrupt { pack: extent.pack, offset: u64::from(extent.offset), detail: detail.to_owned() }
 }

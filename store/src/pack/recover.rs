@@ -22,17 +22,11 @@ pub(super) fn recover(dir: &Path, volume: u64) -> Result<Vec<(PackId, Sealed)>, 
     let mut packs = Vec::new();
     let entries = std::fs::read_dir(dir).map_err(|error| PackError::io("list", dir, error))?;
     for entry in entries {
-        let path = entry
-            .map_err(|error| PackError::io("list", dir, error))?
-            .path();
+        let path = entry.map_err(|error| PackError::io("list", dir, error))?.path();
         let Some((epoch, id, open)) = parse_name(&path) else {
             continue;
         };
-        let path = if open {
-            finish(dir, path, volume, id)?
-        } else {
-            Some(path)
-        };
+        let path = if open { finish(dir, path, volume, id)? } else { Some(path) };
         packs.extend(path.map(|path| (id, Sealed { epoch, path })));
     }
     Ok(packs)
@@ -46,52 +40,30 @@ fn parse_name(path: &Path) -> Option<(u64, PackId, bool)> {
     };
     let (epoch, id) = path.file_stem()?.to_str()?.split_once('-')?;
     let id = uuid::Uuid::parse_str(id).ok()?;
-    Some((
-        u64::from_str_radix(epoch, 16).ok()?,
-        PackId(id.as_u128()),
-        open,
-    ))
+    Some((u64::from_str_radix(epoch, 16).ok()?, PackId(id.as_u128()), open))
 }
 
 /// Ends an open pack of an earlier process. `None` when nothing was in it.
-fn finish(
-    dir: &Path,
-    path: PathBuf,
-    volume: u64,
-    id: PackId,
-) -> Result<Option<PathBuf>, PackError> {
+fn finish(dir: &Path, path: PathBuf, volume: u64, id: PackId) -> Result<Option<PathBuf>, PackError> {
     let io = |error: std::io::Error| PackError::io("recover", &path, error);
     pass(Point::PackMidRecover).map_err(io)?;
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(&path)
-        .map_err(io)?;
+    let file = OpenOptions::new().read(true).write(true).open(&path).map_err(io)?;
     let mut bytes = Vec::new();
     (&file).read_to_end(&mut bytes).map_err(io)?;
     match Head::decode(&bytes) {
         Some((_, found)) if found > VERSION => {
-            return Err(PackError::Version {
-                path,
-                found,
-                supported: VERSION,
-            });
+            return Err(PackError::Version { path, found, supported: VERSION });
         }
         Some((head, _)) if head.id == id && head.volume == volume => {}
         Some(_) => {
             let detail = "it belongs to another volume or has another's name".to_owned();
-            return Err(PackError::Corrupt {
-                pack: id,
-                offset: 0,
-                detail,
-            });
+            return Err(PackError::Corrupt { pack: id, offset: 0, detail });
         }
         // Lost with the power before anything of it was synced. The key does not depend on the head, so extents
         // stay readable; write it again.
         None => {
             let epoch = parse_name(&path).map_or(0, |(epoch, _, _)| epoch);
-            file.write_all_at(&Head { volume, epoch, id }.encode(), 0)
-                .map_err(io)?;
+            file.write_all_at(&Head { volume, epoch, id }.encode(), 0).map_err(io)?;
         }
     }
     let (written, end) = format::scan(&bytes, id);
@@ -104,11 +76,7 @@ fn finish(
 /// The reverse map of a complete pack, from its footer.
 pub(super) fn read_entries(path: &Path, id: PackId) -> Result<Vec<super::Entry>, PackError> {
     let io = |error: std::io::Error| PackError::io("read", path, error);
-    let corrupt = |offset, detail: &str| PackError::Corrupt {
-        pack: id,
-        offset,
-        detail: detail.to_owned(),
-    };
+    let corrupt = |offset, detail: &str| PackError::Corrupt { pack: id, offset, detail: detail.to_owned() };
     let file = File::open(path).map_err(io)?;
     let len = file.metadata().map_err(io)?.len();
     let at = len.saturating_sub(TAIL_BYTES as u64);
@@ -121,6 +89,5 @@ pub(super) fn read_entries(path: &Path, id: PackId) -> Result<Vec<super::Entry>,
     if crc32c::crc32c(&footer) != crc {
         return Err(corrupt(from, "the footer does not check"));
     }
-    format::read_footer(&footer, id)
-        .ok_or_else(|| corrupt(from, "an entry of the footer does not check"))
+    format::read_footer(&footer, id).ok_or_else(|| corrupt(from, "an entry of the footer does not check"))
 }

@@ -1,8 +1,4 @@
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use super::*;
 use crate::seal::TenantKey;
@@ -20,15 +16,7 @@ async fn open_as(dir: &Path, pack_bytes: u32, tenant: u64) -> Result<Arc<PackSto
     let keys = TenantKey::generate(&SeededRandom::new(tenant)).volume(VolumeId(1));
     // No cache: every read is from the disk.
     let (dir, random) = (dir.to_path_buf(), Arc::new(SystemRandom));
-    PackStore::open(PackOptions {
-        dir,
-        keys,
-        epoch: 3,
-        random,
-        cache_bytes: 0,
-        pack_bytes,
-    })
-    .await
+    PackStore::open(PackOptions { dir, keys, epoch: 3, random, cache_bytes: 0, pack_bytes }).await
 }
 
 fn noise(seed: u64, len: usize) -> Bytes {
@@ -38,19 +26,11 @@ fn noise(seed: u64, len: usize) -> Bytes {
 }
 
 fn extent(store: &PackStore, data: &Bytes, owner: (u64, u64)) -> ExtentIn {
-    ExtentIn {
-        domain: Domain(5),
-        owner,
-        data: data.clone(),
-        hash: store.hash(data),
-    }
+    ExtentIn { domain: Domain(5), owner, data: data.clone(), hash: store.hash(data) }
 }
 
 async fn put(store: &Arc<PackStore>, data: &Bytes) -> ExtentRef {
-    store
-        .append(vec![extent(store, data, (1, 0))])
-        .await
-        .unwrap()[0]
+    store.append(vec![extent(store, data, (1, 0))]).await.unwrap()[0]
 }
 
 async fn get(store: &PackStore, extent: &ExtentRef) -> Result<Bytes, PackError> {
@@ -58,10 +38,7 @@ async fn get(store: &PackStore, extent: &ExtentRef) -> Result<Bytes, PackError> 
 }
 
 fn only_file(dir: &Path) -> PathBuf {
-    let mut files: Vec<_> = std::fs::read_dir(dir)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
+    let mut files: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert_eq!(files.len(), 1, "{files:?}");
     files.remove(0)
 }
@@ -92,54 +69,32 @@ async fn extents_read_back_whole_in_part_and_after_reopening() {
     let store = open(dir.path(), 1 << 20).await;
     let text = Bytes::from(b"a rope, a ring, ".repeat(20_000));
     let mut kept = Vec::new();
-    for (seed, len) in [1, 100, 4096, 32 << 10, 128 << 10, 1 << 20, 3 << 20]
-        .into_iter()
-        .enumerate()
-    {
+    for (seed, len) in [1, 100, 4096, 32 << 10, 128 << 10, 1 << 20, 3 << 20].into_iter().enumerate() {
         let data = noise(seed as u64, len);
         kept.push((put(&store, &data).await, data));
     }
     kept.push((put(&store, &text).await, text.clone()));
     let batch: Vec<_> = (0..40).map(|index| noise(100 + index, 64 << 10)).collect();
-    let ins = batch
-        .iter()
-        .enumerate()
-        .map(|(at, data)| extent(&store, data, (9, at as u64)))
-        .collect();
+    let ins = batch.iter().enumerate().map(|(at, data)| extent(&store, data, (9, at as u64))).collect();
     kept.extend(store.append(ins).await.unwrap().into_iter().zip(batch));
     let (packed, _) = kept[7];
     assert!(packed.flags == FLAG_LZ4 && packed.stored_len < packed.raw_len / 10);
     for round in 0..3 {
-        let store = if round == 0 {
-            Arc::clone(&store)
-        } else {
-            open(dir.path(), 1 << 20).await
-        };
+        let store = if round == 0 { Arc::clone(&store) } else { open(dir.path(), 1 << 20).await };
         for (extent, data) in &kept {
             assert_eq!(get(&store, extent).await.unwrap(), data);
             let (from, to) = (extent.raw_len / 3, extent.raw_len / 2);
-            assert_eq!(
-                store.read(extent, from..to).await.unwrap(),
-                data[from as usize..to as usize]
-            );
+            assert_eq!(store.read(extent, from..to).await.unwrap(), data[from as usize..to as usize]);
             assert!(store.read(extent, 0..extent.raw_len + 1).await.is_err());
         }
         if round == 0 {
             store.sync().await.unwrap();
             store.seal_current().await.unwrap();
-            assert!(
-                store.list().len() > 4
-                    && store
-                        .list()
-                        .iter()
-                        .all(|pack| pack.sealed && pack.epoch == 3)
-            );
+            assert!(store.list().len() > 4 && store.list().iter().all(|pack| pack.sealed && pack.epoch == 3));
         }
     }
     assert!(matches!(
-        store
-            .append(vec![extent(&store, &Bytes::new(), (0, 0))])
-            .await,
+        store.append(vec![extent(&store, &Bytes::new(), (0, 0))]).await,
         Err(PackError::Size { .. })
     ));
 }
@@ -152,33 +107,17 @@ async fn the_reverse_map_names_every_extent() {
     for at in 0..50 {
         let data = noise(at, 1000 + at as usize);
         let owner = (7, at * 4096);
-        let placed = store
-            .append(vec![extent(&store, &data, owner)])
-            .await
-            .unwrap()[0];
-        wanted.push(Entry {
-            extent: placed,
-            domain: Domain(5),
-            owner,
-        });
+        let placed = store.append(vec![extent(&store, &data, owner)]).await.unwrap()[0];
+        wanted.push(Entry { extent: placed, domain: Domain(5), owner });
     }
     let pack = wanted[0].extent.pack;
     assert_eq!(store.entries(pack).await.unwrap(), wanted);
-    assert!(matches!(
-        store.delete(pack).await,
-        Err(PackError::Busy { .. })
-    ));
+    assert!(matches!(store.delete(pack).await, Err(PackError::Busy { .. })));
     store.seal_current().await.unwrap();
     assert_eq!(store.entries(pack).await.unwrap(), wanted);
     store.delete(pack).await.unwrap();
-    assert!(matches!(
-        get(&store, &wanted[0].extent).await,
-        Err(PackError::Missing { .. })
-    ));
-    assert!(matches!(
-        store.delete(pack).await,
-        Err(PackError::Missing { .. })
-    ));
+    assert!(matches!(get(&store, &wanted[0].extent).await, Err(PackError::Missing { .. })));
+    assert!(matches!(store.delete(pack).await, Err(PackError::Missing { .. })));
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
@@ -187,10 +126,7 @@ async fn every_flipped_bit_is_an_error_that_names_its_place() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path(), 1 << 20).await;
     let (noisy, text) = (noise(1, 60), Bytes::from(b"mooring ".repeat(100)));
-    let extents = [
-        (put(&store, &noisy).await, noisy),
-        (put(&store, &text).await, text),
-    ];
+    let extents = [(put(&store, &noisy).await, noisy), (put(&store, &text).await, text)];
     store.seal_current().await.unwrap();
     let entries = store.entries(extents[0].0.pack).await.unwrap();
     let file = only_file(dir.path());
@@ -205,10 +141,7 @@ async fn every_flipped_bit_is_an_error_that_names_its_place() {
             match get(&store, extent).await {
                 Ok(read) => assert!(!hit && read == *data, "bit {bit}"),
                 Err(PackError::Corrupt { pack, offset, .. }) => {
-                    assert!(
-                        hit && pack == extent.pack && offset == u64::from(extent.offset),
-                        "bit {bit}"
-                    );
+                    assert!(hit && pack == extent.pack && offset == u64::from(extent.offset), "bit {bit}");
                 }
                 Err(other) => panic!("bit {bit}: {other}"),
             }
@@ -224,36 +157,18 @@ async fn every_flipped_bit_is_an_error_that_names_its_place() {
 async fn bytes_moved_or_under_another_key_do_not_open() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path(), 1 << 20).await;
-    let (first, second) = (
-        put(&store, &noise(1, 500)).await,
-        put(&store, &noise(2, 500)).await,
-    );
+    let (first, second) = (put(&store, &noise(1, 500)).await, put(&store, &noise(2, 500)).await);
     store.seal_current().await.unwrap();
     let file = only_file(dir.path());
     let mut image = std::fs::read(&file).unwrap();
     let size = first.pack_bytes() as usize;
-    image.copy_within(
-        second.offset as usize..second.offset as usize + size,
-        first.offset as usize,
-    );
+    image.copy_within(second.offset as usize..second.offset as usize + size, first.offset as usize);
     std::fs::write(&file, image).unwrap();
-    assert!(matches!(
-        get(&store, &first).await,
-        Err(PackError::Corrupt { .. })
-    ));
-    let lie = ExtentRef {
-        raw_len: 499,
-        ..second
-    };
-    assert!(matches!(
-        get(&store, &lie).await,
-        Err(PackError::Corrupt { .. })
-    ));
+    assert!(matches!(get(&store, &first).await, Err(PackError::Corrupt { .. })));
+    let lie = ExtentRef { raw_len: 499, ..second };
+    assert!(matches!(get(&store, &lie).await, Err(PackError::Corrupt { .. })));
     let other = open_as(dir.path(), 1 << 20, 2).await.unwrap();
-    assert!(matches!(
-        get(&other, &second).await,
-        Err(PackError::Corrupt { .. })
-    ));
+    assert!(matches!(get(&other, &second).await, Err(PackError::Corrupt { .. })));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -310,10 +225,7 @@ async fn appends_go_side_by_side_and_share_syncs() {
     for task in tasks {
         all.extend(task.await.unwrap());
     }
-    println!(
-        "640 durable appends of 32 tasks: {} fdatasyncs",
-        store.fdatasyncs()
-    );
+    println!("640 durable appends of 32 tasks: {} fdatasyncs", store.fdatasyncs());
     store.seal_current().await.unwrap();
     let store = open(dir.path(), 256 << 10).await;
     for (extent, data) in all {

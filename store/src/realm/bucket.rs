@@ -58,22 +58,13 @@ impl Realm {
     ) -> Result<Bucket, RealmError> {
         let _one = self.changing.lock().await;
         self.tenant(owner).await?;
-        if rows::get::<Bucket>(&*self.meta, &key(owner, name))
-            .await?
-            .is_some()
-        {
+        if rows::get::<Bucket>(&*self.meta, &key(owner, name)).await?.is_some() {
             return Err(RealmError::BucketExists(owner.clone(), name.clone()));
         }
         let mut batch = Batch::new();
         let volume = VolumeId(self.next("volume", (1 << 48) - 1, &mut batch).await?);
         let created = self.clock.now();
-        let bucket = Bucket {
-            owner: owner.clone(),
-            name: name.clone(),
-            volume,
-            created,
-            durability,
-        };
+        let bucket = Bucket { owner: owner.clone(), name: name.clone(), volume, created, durability };
         rows::put(&mut batch, key(owner, name), &bucket)?;
         self.apply(batch).await?;
         Ok(bucket)
@@ -81,20 +72,13 @@ impl Realm {
 
     /// Removes a bucket and every grant on it. Its volume is listed by [`Self::doomed_volumes`] until
     /// [`Self::volume_removed`], so that a stop in between leaves no files behind.
-    pub async fn bucket_rm(
-        &self,
-        owner: &TenantId,
-        name: &BucketName,
-    ) -> Result<Bucket, RealmError> {
+    pub async fn bucket_rm(&self, owner: &TenantId, name: &BucketName) -> Result<Bucket, RealmError> {
         let _one = self.changing.lock().await;
         let bucket = self.bucket(owner, name).await?;
         let mut batch = Batch::new();
         self.forget_grants_on(owner, name, &mut batch).await?;
         batch.delete(key(owner, name));
-        let doomed = Doomed {
-            owner: owner.clone(),
-            volume: bucket.volume,
-        };
+        let doomed = Doomed { owner: owner.clone(), volume: bucket.volume };
         rows::put(&mut batch, doomed_key(bucket.volume), &doomed)?;
         self.apply(batch).await?;
         Ok(bucket)
@@ -108,20 +92,15 @@ impl Realm {
 
     /// The buckets of one tenant, or all, by owner and name.
     pub async fn buckets(&self, owner: Option<&TenantId>) -> Result<Vec<Bucket>, RealmError> {
-        let prefix = owner.map_or_else(
-            || b"B".to_vec(),
-            |owner| rows::below(b'B', owner.as_str().as_bytes()),
-        );
+        let prefix =
+            owner.map_or_else(|| b"B".to_vec(), |owner| rows::below(b'B', owner.as_str().as_bytes()));
         rows::all(&*self.meta, &prefix).await
     }
 
     /// Volumes whose files are still to be removed.
     pub async fn doomed_volumes(&self) -> Result<Vec<(TenantId, VolumeId)>, RealmError> {
         let doomed: Vec<Doomed> = rows::all(&*self.meta, b"D").await?;
-        Ok(doomed
-            .into_iter()
-            .map(|doomed| (doomed.owner, doomed.volume))
-            .collect())
+        Ok(doomed.into_iter().map(|doomed| (doomed.owner, doomed.volume)).collect())
     }
 
     /// The files of a volume are gone.

@@ -36,9 +36,8 @@ fn key(id: GrantId) -> Vec<u8> {
 }
 
 fn index_keys(grant: &Grant) -> [Vec<u8>; 2] {
-    let of = |family, tenant: &TenantId| {
-        rows::key(family, &[tenant.as_str().as_bytes(), grant.id.as_bytes()])
-    };
+    let of =
+        |family, tenant: &TenantId| rows::key(family, &[tenant.as_str().as_bytes(), grant.id.as_bytes()]);
     [of(b'g', &grant.grantee), of(b'o', &grant.owner)]
 }
 
@@ -48,18 +47,10 @@ impl Realm {
         let _one = self.changing.lock().await;
         self.tenant(&grant.grantee).await?;
         self.bucket(&grant.owner, &grant.bucket).await?;
-        if rows::get::<GrantRow>(&*self.meta, &key(grant.id))
-            .await?
-            .is_some()
-        {
+        if rows::get::<GrantRow>(&*self.meta, &key(grant.id)).await?.is_some() {
             return Err(RealmError::GrantExists(grant.id));
         }
-        let row = GrantRow {
-            grant,
-            statement,
-            accepted: None,
-            revoked: None,
-        };
+        let row = GrantRow { grant, statement, accepted: None, revoked: None };
         let mut batch = Batch::new();
         put_row(&mut batch, &row)?;
         self.apply(batch).await?;
@@ -68,22 +59,13 @@ impl Realm {
 
     /// A grant, revoked ones included.
     pub async fn grant(&self, id: GrantId) -> Result<GrantRow, RealmError> {
-        rows::get(&*self.meta, &key(id))
-            .await?
-            .ok_or(RealmError::NoSuchGrant(id))
+        rows::get(&*self.meta, &key(id)).await?.ok_or(RealmError::NoSuchGrant(id))
     }
 
     /// Notes that the grantee took the grant under `name`, or gave it back (`None`).
-    pub async fn grant_accept(
-        &self,
-        id: GrantId,
-        name: Option<ShareName>,
-    ) -> Result<GrantRow, RealmError> {
+    pub async fn grant_accept(&self, id: GrantId, name: Option<ShareName>) -> Result<GrantRow, RealmError> {
         let _one = self.changing.lock().await;
-        let row = GrantRow {
-            accepted: name,
-            ..self.grant(id).await?
-        };
+        let row = GrantRow { accepted: name, ..self.grant(id).await? };
         let mut batch = Batch::new();
         put_row(&mut batch, &row)?;
         self.apply(batch).await?;
@@ -99,11 +81,8 @@ impl Realm {
         // A delegation names its parent; depth is small, so a few rounds find them all.
         loop {
             let before = ended.len();
-            let below = all.iter().filter(|row| {
-                row.grant
-                    .parent
-                    .is_some_and(|parent| ended.contains(&parent))
-            });
+            let below =
+                all.iter().filter(|row| row.grant.parent.is_some_and(|parent| ended.contains(&parent)));
             let below: Vec<_> = below.map(|row| row.grant.id).collect();
             ended.extend(below);
             if ended.len() == before {
@@ -111,14 +90,8 @@ impl Realm {
             }
         }
         let (now, mut batch, mut revoked) = (self.clock.now(), Batch::new(), Vec::new());
-        for row in all
-            .into_iter()
-            .filter(|row| row.revoked.is_none() && ended.contains(&row.grant.id))
-        {
-            let row = GrantRow {
-                revoked: Some(now),
-                ..row
-            };
+        for row in all.into_iter().filter(|row| row.revoked.is_none() && ended.contains(&row.grant.id)) {
+            let row = GrantRow { revoked: Some(now), ..row };
             put_row(&mut batch, &row)?;
             revoked.push(row);
         }
@@ -159,10 +132,7 @@ impl Realm {
         batch: &mut Batch,
     ) -> Result<(), RealmError> {
         let grants = self.grants_of_owner(owner).await?;
-        grants
-            .iter()
-            .filter(|row| row.grant.bucket == *bucket)
-            .for_each(|row| delete_row(batch, &row.grant));
+        grants.iter().filter(|row| row.grant.bucket == *bucket).for_each(|row| delete_row(batch, &row.grant));
         Ok(())
     }
 
@@ -172,33 +142,18 @@ impl Realm {
         tenant: &TenantId,
         batch: &mut Batch,
     ) -> Result<(), RealmError> {
-        let (owned, received) = (
-            self.grants_of_owner(tenant).await?,
-            self.grants_of_grantee(tenant).await?,
-        );
-        owned
-            .iter()
-            .chain(&received)
-            .for_each(|row| delete_row(batch, &row.grant));
+        let (owned, received) = (self.grants_of_owner(tenant).await?, self.grants_of_grantee(tenant).await?);
+        owned.iter().chain(&received).for_each(|row| delete_row(batch, &row.grant));
         Ok(())
     }
 
     /// Makes the indexes say what the grants say. At open: a registry restored from its grants alone works.
     pub(super) async fn repair_grant_index(&self) -> Result<(), RealmError> {
-        let wanted: HashSet<Vec<u8>> = self
-            .grants()
-            .await?
-            .iter()
-            .flat_map(|row| index_keys(&row.grant))
-            .collect();
+        let wanted: HashSet<Vec<u8>> =
+            self.grants().await?.iter().flat_map(|row| index_keys(&row.grant)).collect();
         let mut there = HashSet::new();
         for family in [b"g", b"o"] {
-            there.extend(
-                rows::all_raw(&*self.meta, family)
-                    .await?
-                    .into_iter()
-                    .map(|(key, _)| key.to_vec()),
-            );
+            there.extend(rows::all_raw(&*self.meta, family).await?.into_iter().map(|(key, _)| key.to_vec()));
         }
         let mut batch = Batch::new();
         for missing in wanted.difference(&there) {
@@ -207,11 +162,7 @@ impl Realm {
         for stale in there.difference(&wanted) {
             batch.delete(stale.clone());
         }
-        if batch.is_empty() {
-            Ok(())
-        } else {
-            self.apply(batch).await
-        }
+        if batch.is_empty() { Ok(()) } else { self.apply(batch).await }
     }
 }
 

@@ -50,10 +50,8 @@ impl Realm {
     pub async fn rotate_signing_keys(&self) -> Result<KeySet, RealmError> {
         let _one = self.changing.lock().await;
         let mut keys = self.load_signing_keys().await?;
-        keys.rotate(self.random.as_ref(), self.clock.now())
-            .map_err(unusable)?;
-        self.put_secret(single("signing"), &keys.to_secret_bytes())
-            .await?;
+        keys.rotate(self.random.as_ref(), self.clock.now()).map_err(unusable)?;
+        self.put_secret(single("signing"), &keys.to_secret_bytes()).await?;
         Ok(keys)
     }
 
@@ -69,11 +67,7 @@ impl Realm {
         Ok(credential)
     }
 
-    async fn put_secret(
-        &self,
-        key: Vec<u8>,
-        secret: &Zeroizing<Vec<u8>>,
-    ) -> Result<(), RealmError> {
+    async fn put_secret(&self, key: Vec<u8>, secret: &Zeroizing<Vec<u8>>) -> Result<(), RealmError> {
         let mut batch = Batch::new();
         batch.put(key, secret_row(secret));
         self.apply(batch).await
@@ -83,21 +77,13 @@ impl Realm {
     pub async fn access_key_put(&self, key: &AccessKey) -> Result<(), RealmError> {
         let _one = self.changing.lock().await;
         self.tenant(&key.tenant).await?;
-        self.put_secret(
-            access_key_row(&key.id),
-            &key.to_secret_bytes().map_err(unusable)?,
-        )
-        .await
+        self.put_secret(access_key_row(&key.id), &key.to_secret_bytes().map_err(unusable)?).await
     }
 
     /// The static access key with this id. Whether it has ended is for policy to say.
     pub async fn access_key(&self, id: &str) -> Result<AccessKey, RealmError> {
         let key = access_key_row(id);
-        let row = self
-            .meta
-            .get(&key)
-            .await?
-            .ok_or_else(|| RealmError::NoSuchKey(id.to_owned()))?;
+        let row = self.meta.get(&key).await?.ok_or_else(|| RealmError::NoSuchKey(id.to_owned()))?;
         AccessKey::from_secret_bytes(rows::body(&key, &row)?).map_err(unusable)
     }
 
@@ -105,8 +91,7 @@ impl Realm {
     pub async fn access_keys(&self, tenant: &TenantId) -> Result<Vec<AccessKey>, RealmError> {
         let mut found = Vec::new();
         for (key, row) in rows::all_raw(&*self.meta, b"K").await? {
-            let access_key =
-                AccessKey::from_secret_bytes(rows::body(&key, &row)?).map_err(unusable)?;
+            let access_key = AccessKey::from_secret_bytes(rows::body(&key, &row)?).map_err(unusable)?;
             found.extend(Some(access_key).filter(|access_key| access_key.tenant == *tenant));
         }
         Ok(found)
@@ -131,22 +116,14 @@ impl Realm {
                 batch.delete(key);
             }
         }
-        rows::put(
-            &mut batch,
-            rows::key(b'R', &[id.to_string().as_bytes()]),
-            &(id, expires),
-        )?;
+        rows::put(&mut batch, rows::key(b'R', &[id.to_string().as_bytes()]), &(id, expires))?;
         self.apply(batch).await
     }
 
     /// Makes every token of the operator worthless, and returns the new epoch.
     pub async fn raise_realm_epoch(&self) -> Result<Epoch, RealmError> {
         let _one = self.changing.lock().await;
-        let epoch = self
-            .realm_epoch()
-            .await?
-            .next()
-            .ok_or(RealmError::Exhausted("epoch"))?;
+        let epoch = self.realm_epoch().await?.next().ok_or(RealmError::Exhausted("epoch"))?;
         let mut batch = Batch::new();
         rows::put(&mut batch, single("epoch"), &epoch)?;
         self.apply(batch).await?;
@@ -155,9 +132,7 @@ impl Realm {
 
     /// The epoch of the operator's tokens.
     pub async fn realm_epoch(&self) -> Result<Epoch, RealmError> {
-        Ok(rows::get(&*self.meta, &single("epoch"))
-            .await?
-            .unwrap_or(Epoch(1)))
+        Ok(rows::get(&*self.meta, &single("epoch")).await?.unwrap_or(Epoch(1)))
     }
 
     /// Everything that was revoked, for policy to check sessions with.
@@ -166,14 +141,7 @@ impl Realm {
         revocations.require_realm_epoch(self.realm_epoch().await?);
         for tenant in self.tenants_ever().await? {
             let removed = tenant.state == TenantState::Removed;
-            revocations.require_epoch(
-                &tenant.name,
-                if removed {
-                    Epoch(u64::MAX)
-                } else {
-                    tenant.epoch
-                },
-            );
+            revocations.require_epoch(&tenant.name, if removed { Epoch(u64::MAX) } else { tenant.epoch });
         }
         for vm in self.vms_ever(None).await? {
             revocations.require_generation(&vm.tenant, &vm.name, vm.generation);

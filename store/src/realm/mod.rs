@@ -51,12 +51,7 @@ impl Realm {
     }
 
     /// The next number of a counter, noted in `batch`. Never given twice: the number is spent with the batch.
-    async fn next(
-        &self,
-        name: &'static str,
-        limit: u64,
-        batch: &mut Batch,
-    ) -> Result<u64, RealmError> {
+    async fn next(&self, name: &'static str, limit: u64, batch: &mut Batch) -> Result<u64, RealmError> {
         let key = rows::key(b'S', &[b"next", name.as_bytes()]);
         let next: u64 = rows::get(&*self.meta, &key).await?.unwrap_or(1);
         if next > limit {

@@ -63,23 +63,13 @@ impl Realm {
         random: Arc<dyn Random>,
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, RealmError> {
-        let realm = Self {
-            meta,
-            master,
-            random,
-            clock,
-            changing: tokio::sync::Mutex::new(()),
-        };
+        let realm = Self { meta, master, random, clock, changing: tokio::sync::Mutex::new(()) };
         let key = rows::key(b'S', &[b"schema"]);
         match rows::get::<u32>(&*realm.meta, &key).await? {
             Some(SCHEMA) => {}
             Some(found) => {
                 let (found, supported) = (u8::try_from(found).unwrap_or(u8::MAX), SCHEMA as u8);
-                return Err(RealmError::Version {
-                    row: "schema".to_owned(),
-                    found,
-                    supported,
-                });
+                return Err(RealmError::Version { row: "schema".to_owned(), found, supported });
             }
             None => {
                 let mut batch = Batch::new();
@@ -93,11 +83,7 @@ impl Realm {
 }
 
 /// The realm's data key: read and unwrapped, or made at first start.
-fn data_key(
-    dir: &VolumeDir,
-    _lock: &DirLock,
-    options: &RealmOptions,
-) -> Result<TenantKey, RealmError> {
+fn data_key(dir: &VolumeDir, _lock: &DirLock, options: &RealmOptions) -> Result<TenantKey, RealmError> {
     let path = dir.path().join("key");
     let row = |source: serde_json::Error| RealmError::Row {
         row: path.display().to_string(),
@@ -114,9 +100,7 @@ fn data_key(
                 return Err(SealError::MasterMissing { path }.into());
             }
             let key = TenantKey::generate(options.random.as_ref());
-            let wrapped = options
-                .master
-                .wrap(WRAPPED_FOR, &key, options.random.as_ref())?;
+            let wrapped = options.master.wrap(WRAPPED_FOR, &key, options.random.as_ref())?;
             write_durably(dir, &path, &serde_json::to_vec(&wrapped).map_err(row)?)?;
             Ok(key)
         }
@@ -124,20 +108,11 @@ fn data_key(
     }
 }
 
-fn write_durably(
-    dir: &VolumeDir,
-    path: &std::path::Path,
-    bytes: &[u8],
-) -> Result<(), BackendError> {
+fn write_durably(dir: &VolumeDir, path: &std::path::Path, bytes: &[u8]) -> Result<(), BackendError> {
     let temporary = path.with_extension("new");
     let written = (|| {
         let mut options = std::fs::OpenOptions::new();
-        let mut file = options
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temporary)?;
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         std::fs::rename(&temporary, path)

@@ -45,18 +45,14 @@ pub(super) fn below(family: u8, part: &[u8]) -> Vec<u8> {
 
 pub(super) fn encode(row: &impl Serialize) -> Result<Vec<u8>, RealmError> {
     let mut value = vec![VERSION];
-    serde_json::to_writer(&mut value, row).map_err(|source| RealmError::Row {
-        row: "being written".to_owned(),
-        source: Box::new(source),
-    })?;
+    serde_json::to_writer(&mut value, row)
+        .map_err(|source| RealmError::Row { row: "being written".to_owned(), source: Box::new(source) })?;
     Ok(value)
 }
 
 pub(super) fn decode<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> Result<T, RealmError> {
-    serde_json::from_slice(body(key, value)?).map_err(|source| RealmError::Row {
-        row: name(key),
-        source: Box::new(source),
-    })
+    serde_json::from_slice(body(key, value)?)
+        .map_err(|source| RealmError::Row { row: name(key), source: Box::new(source) })
 }
 
 /// What follows the version byte.
@@ -65,11 +61,7 @@ pub(super) fn body<'a>(key: &[u8], value: &'a [u8]) -> Result<&'a [u8], RealmErr
         Some((&VERSION, body)) => Ok(body),
         first => {
             let found = first.map_or(0, |(version, _)| *version);
-            Err(RealmError::Version {
-                row: name(key),
-                found,
-                supported: VERSION,
-            })
+            Err(RealmError::Version { row: name(key), found, supported: VERSION })
         }
     }
 }
@@ -78,19 +70,13 @@ fn name(key: &[u8]) -> String {
     key.escape_ascii().to_string()
 }
 
-pub(super) async fn get<T: DeserializeOwned>(
-    meta: &dyn Meta,
-    key: &[u8],
-) -> Result<Option<T>, RealmError> {
+pub(super) async fn get<T: DeserializeOwned>(meta: &dyn Meta, key: &[u8]) -> Result<Option<T>, RealmError> {
     let value = meta.get(key).await?;
     value.map(|value| decode(key, &value)).transpose()
 }
 
 /// Every row whose key begins with `prefix`.
-pub(super) async fn all_raw(
-    meta: &dyn Meta,
-    prefix: &[u8],
-) -> Result<Vec<(Bytes, Bytes)>, RealmError> {
+pub(super) async fn all_raw(meta: &dyn Meta, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>, RealmError> {
     let (mut start, end, mut rows) = (prefix.to_vec(), prefix_end(prefix), Vec::new());
     loop {
         let page = meta.scan(&start, &end, PAGE).await?;
@@ -103,15 +89,8 @@ pub(super) async fn all_raw(
 }
 
 /// Every row whose key begins with `prefix`, decoded.
-pub(super) async fn all<T: DeserializeOwned>(
-    meta: &dyn Meta,
-    prefix: &[u8],
-) -> Result<Vec<T>, RealmError> {
-    all_raw(meta, prefix)
-        .await?
-        .iter()
-        .map(|(key, value)| decode(key, value))
-        .collect()
+pub(super) async fn all<T: DeserializeOwned>(meta: &dyn Meta, prefix: &[u8]) -> Result<Vec<T>, RealmError> {
+    all_raw(meta, prefix).await?.iter().map(|(key, value)| decode(key, value)).collect()
 }
 
 pub(super) fn put(batch: &mut Batch, key: Vec<u8>, row: &impl Serialize) -> Result<(), RealmError> {

@@ -47,25 +47,16 @@ impl Realm {
         let _one = self.changing.lock().await;
         let earlier: Option<Tenant> = rows::get(&*self.meta, &key(name)).await?;
         let epoch = match earlier {
-            Some(Tenant {
-                state: TenantState::Active,
-                ..
-            }) => return Err(RealmError::TenantExists(name.clone())),
+            Some(Tenant { state: TenantState::Active, .. }) => {
+                return Err(RealmError::TenantExists(name.clone()));
+            }
             Some(removed) => removed.epoch.next().ok_or(RealmError::Exhausted("epoch"))?,
             None => Epoch(1),
         };
         let data_key = TenantKey::generate(self.random.as_ref());
-        let wrapped = self
-            .master
-            .wrap(&wrapped_for(name), &data_key, self.random.as_ref())?;
+        let wrapped = self.master.wrap(&wrapped_for(name), &data_key, self.random.as_ref())?;
         let (created, state) = (self.clock.now(), TenantState::Active);
-        let tenant = Tenant {
-            name: name.clone(),
-            created,
-            state,
-            epoch,
-            key: wrapped,
-        };
+        let tenant = Tenant { name: name.clone(), created, state, epoch, key: wrapped };
         let mut batch = Batch::new();
         rows::put(&mut batch, key(name), &tenant)?;
         self.apply(batch).await?;
@@ -76,12 +67,7 @@ impl Realm {
     pub async fn tenant_rm(&self, name: &TenantId) -> Result<(), RealmError> {
         let _one = self.changing.lock().await;
         let mut tenant = self.tenant(name).await?;
-        let not_empty = |what| {
-            Err(RealmError::TenantNotEmpty {
-                tenant: name.clone(),
-                what,
-            })
-        };
+        let not_empty = |what| Err(RealmError::TenantNotEmpty { tenant: name.clone(), what });
         if !self.buckets(Some(name)).await?.is_empty() {
             return not_empty("buckets");
         }

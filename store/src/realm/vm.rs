@@ -37,10 +37,7 @@ pub struct Vm {
 }
 
 fn key(tenant: &TenantId, name: &VmId) -> Vec<u8> {
-    rows::key(
-        b'M',
-        &[tenant.as_str().as_bytes(), name.as_str().as_bytes()],
-    )
+    rows::key(b'M', &[tenant.as_str().as_bytes(), name.as_str().as_bytes()])
 }
 
 impl Realm {
@@ -54,28 +51,15 @@ impl Realm {
         let _one = self.changing.lock().await;
         self.tenant(tenant).await?;
         let same = |vm: &Vm| vm.tenant == *tenant && vm.name == *name;
-        let taken =
-            |vm: &Vm| channel != Channel::Tcp && vm.channel.as_ref() == Some(&channel) && !same(vm);
+        let taken = |vm: &Vm| channel != Channel::Tcp && vm.channel.as_ref() == Some(&channel) && !same(vm);
         let all = self.vms_ever(None).await?;
         if let Some(vm) = all.iter().find(|vm| taken(vm)) {
-            return Err(RealmError::ChannelInUse {
-                tenant: vm.tenant.clone(),
-                vm: vm.name.clone(),
-            });
+            return Err(RealmError::ChannelInUse { tenant: vm.tenant.clone(), vm: vm.name.clone() });
         }
-        let earlier = all
-            .iter()
-            .find(|vm| same(vm))
-            .map_or(Generation(0), |vm| vm.generation);
+        let earlier = all.iter().find(|vm| same(vm)).map_or(Generation(0), |vm| vm.generation);
         let generation = earlier.next().ok_or(RealmError::Exhausted("generation"))?;
         let (tenant, name, attached) = (tenant.clone(), name.clone(), self.clock.now());
-        let vm = Vm {
-            tenant,
-            name,
-            channel: Some(channel),
-            generation,
-            attached,
-        };
+        let vm = Vm { tenant, name, channel: Some(channel), generation, attached };
         self.put_vm(&vm).await?;
         Ok(vm)
     }
@@ -84,16 +68,8 @@ impl Realm {
     pub async fn vm_detach(&self, tenant: &TenantId, name: &VmId) -> Result<Vm, RealmError> {
         let _one = self.changing.lock().await;
         let vm = self.vm(tenant, name).await?;
-        let generation = vm
-            .generation
-            .next()
-            .ok_or(RealmError::Exhausted("generation"))?;
-        self.put_vm(&Vm {
-            channel: None,
-            generation,
-            ..vm.clone()
-        })
-        .await?;
+        let generation = vm.generation.next().ok_or(RealmError::Exhausted("generation"))?;
+        self.put_vm(&Vm { channel: None, generation, ..vm.clone() }).await?;
         Ok(Vm { generation, ..vm })
     }
 
@@ -118,10 +94,8 @@ impl Realm {
     }
 
     pub(super) async fn vms_ever(&self, tenant: Option<&TenantId>) -> Result<Vec<Vm>, RealmError> {
-        let prefix = tenant.map_or_else(
-            || b"M".to_vec(),
-            |tenant| rows::below(b'M', tenant.as_str().as_bytes()),
-        );
+        let prefix =
+            tenant.map_or_else(|| b"M".to_vec(), |tenant| rows::below(b'M', tenant.as_str().as_bytes()));
         rows::all(&*self.meta, &prefix).await
     }
 }

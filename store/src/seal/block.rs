@@ -44,15 +44,12 @@ impl BlockSealer {
         sealed.extend_from_slice(&self.salt);
         sealed.extend_from_slice(&counter.to_be_bytes());
         sealed.extend_from_slice(data);
-        self.cipher
-            .seal_tail(counter, &self.place(), &mut sealed, HEAD_BYTES)?;
+        self.cipher.seal_tail(counter, &self.place(), &mut sealed, HEAD_BYTES)?;
         Ok(sealed.into())
     }
 
     fn open(&self, sealed: &[u8]) -> Result<Bytes, SealError> {
-        let (salt, rest) = sealed
-            .split_first_chunk::<SALT_BYTES>()
-            .ok_or(SealError::Open)?;
+        let (salt, rest) = sealed.split_first_chunk::<SALT_BYTES>().ok_or(SealError::Open)?;
         let (counter, body) = rest.split_first_chunk::<8>().ok_or(SealError::Open)?;
         let counter = u64::from_be_bytes(*counter);
         let mut buffer = body.to_vec();
@@ -60,10 +57,7 @@ impl BlockSealer {
             self.cipher.open(counter, &self.place(), &mut buffer)?.len()
         } else {
             let derive = || self.keys.block(salt).map(Arc::new);
-            let cipher = self
-                .earlier
-                .try_get_with(*salt, derive)
-                .map_err(|error| (*error).clone())?;
+            let cipher = self.earlier.try_get_with(*salt, derive).map_err(|error| (*error).clone())?;
             cipher.open(counter, &self.place(), &mut buffer)?.len()
         };
         buffer.truncate(plain);
@@ -78,13 +72,11 @@ impl BlockSealer {
 #[async_trait]
 impl BlockTransformer for BlockSealer {
     async fn encode(&self, data: Bytes) -> Result<Bytes, slatedb::Error> {
-        self.seal(&data)
-            .map_err(|error| slatedb::Error::data(error.to_string()))
+        self.seal(&data).map_err(|error| slatedb::Error::data(error.to_string()))
     }
 
     async fn decode(&self, data: Bytes) -> Result<Bytes, slatedb::Error> {
-        self.open(&data)
-            .map_err(|error| slatedb::Error::data(error.to_string()))
+        self.open(&data).map_err(|error| slatedb::Error::data(error.to_string()))
     }
 
     fn encoded_overhead(&self) -> usize {

@@ -19,11 +19,8 @@ impl std::fmt::Debug for Cipher {
 
 impl Cipher {
     pub(super) fn new(key: &[u8; 32]) -> Result<Self, SealError> {
-        let unbound =
-            UnboundKey::new(&AES_256_GCM, key).map_err(|_| SealError::Seal { len: key.len() })?;
-        Ok(Self {
-            key: LessSafeKey::new(unbound),
-        })
+        let unbound = UnboundKey::new(&AES_256_GCM, key).map_err(|_| SealError::Seal { len: key.len() })?;
+        Ok(Self { key: LessSafeKey::new(unbound) })
     }
 
     /// Seals `buffer[from..]` in place and appends the tag. `place` is bound, not stored.
@@ -50,9 +47,7 @@ impl Cipher {
         place: &[u8],
         sealed: &'a mut [u8],
     ) -> Result<&'a mut [u8], SealError> {
-        self.key
-            .open_in_place(counted(nonce), Aad::from(place), sealed)
-            .map_err(|_| SealError::Open)
+        self.key.open_in_place(counted(nonce), Aad::from(place), sealed).map_err(|_| SealError::Open)
     }
 }
 

@@ -7,9 +7,7 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum SealError {
     /// There is sealed data and no master key to open it with.
-    #[error(
-        "master key {path} is missing, and sealed data exists; restore the file or name its place"
-    )]
+    #[error("master key {path} is missing, and sealed data exists; restore the file or name its place")]
     MasterMissing {
         /// Where it was looked for.
         path: PathBuf,
@@ -23,9 +21,7 @@ pub enum SealError {
         detail: String,
     },
     /// The key is not the one that wrapped this data key.
-    #[error(
-        "the master key does not open the data key of {owner}: wrapped by {wrapped_by}, have {have}"
-    )]
+    #[error("the master key does not open the data key of {owner}: wrapped by {wrapped_by}, have {have}")]
     MasterWrong {
         /// Whose key it is.
         owner: String,

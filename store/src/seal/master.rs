@@ -43,10 +43,7 @@ impl MasterKey {
             detail: detail.to_owned(),
         };
         let text = text.trim();
-        let digits = text
-            .strip_prefix(FILE_HEAD.trim_end())
-            .unwrap_or(text)
-            .trim();
+        let digits = text.strip_prefix(FILE_HEAD.trim_end()).unwrap_or(text).trim();
         let mut key = [0; 32];
         hex::decode_to_slice(digits, &mut key)
             .map_err(|_| malformed("it must hold 64 hexadecimal digits"))?;
@@ -60,9 +57,7 @@ impl MasterKey {
     pub fn load(path: &Path) -> Result<Self, SealError> {
         let io = |source| match source {
             source if std::io::Error::kind(&source) == std::io::ErrorKind::NotFound => {
-                SealError::MasterMissing {
-                    path: path.to_path_buf(),
-                }
+                SealError::MasterMissing { path: path.to_path_buf() }
             }
             source => key_io("read", path, source),
         };
@@ -70,16 +65,10 @@ impl MasterKey {
         let mode = file.metadata().map_err(io)?.permissions().mode() & 0o777;
         if mode & 0o077 != 0 {
             let detail = format!("mode {mode:04o} lets other users read it; run chmod 0600 on it");
-            return Err(SealError::MasterMalformed {
-                path: path.to_path_buf(),
-                detail,
-            });
+            return Err(SealError::MasterMalformed { path: path.to_path_buf(), detail });
         }
         let mut text = Zeroizing::new(String::new());
-        (&mut file)
-            .take(4096)
-            .read_to_string(&mut text)
-            .map_err(io)?;
+        (&mut file).take(4096).read_to_string(&mut text).map_err(io)?;
         Self::parse(&text, path)
     }
 
@@ -87,10 +76,7 @@ impl MasterKey {
     pub fn create(path: &Path, random: &dyn Random) -> Result<Self, SealError> {
         let mut key = Self([0; 32]);
         random.fill(&mut key.0);
-        let text = Zeroizing::new(format!(
-            "{FILE_HEAD}{}\n",
-            Zeroizing::new(hex::encode(key.0)).as_str()
-        ));
+        let text = Zeroizing::new(format!("{FILE_HEAD}{}\n", Zeroizing::new(hex::encode(key.0)).as_str()));
         // A temporary name and a hard link: a crash leaves a whole key or none, and never replaces one.
         let temporary = path.with_extension("new");
         let made = (|| {
@@ -98,11 +84,7 @@ impl MasterKey {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(&temporary)?;
+            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
             file.write_all(text.as_bytes())?;
             file.sync_all()?;
             std::fs::hard_link(&temporary, path)?;
@@ -120,47 +102,27 @@ impl MasterKey {
     }
 
     /// Wraps `key` for `owner` (`realm`, `tenant/acme`), which is bound: it does not open under another name.
-    pub fn wrap(
-        &self,
-        owner: &str,
-        key: &TenantKey,
-        random: &dyn Random,
-    ) -> Result<WrappedKey, SealError> {
+    pub fn wrap(&self, owner: &str, key: &TenantKey, random: &dyn Random) -> Result<WrappedKey, SealError> {
         let mut salt = [0; 32];
         random.fill(&mut salt);
         let mut sealed = Vec::with_capacity(48);
         sealed.extend_from_slice(key.bytes());
-        self.wrapping(&salt)?
-            .seal_tail(0, owner.as_bytes(), &mut sealed, 0)?;
-        Ok(WrappedKey {
-            version: WRAP_VERSION,
-            master: self.fingerprint(),
-            salt,
-            sealed,
-        })
+        self.wrapping(&salt)?.seal_tail(0, owner.as_bytes(), &mut sealed, 0)?;
+        Ok(WrappedKey { version: WRAP_VERSION, master: self.fingerprint(), salt, sealed })
     }
 
     /// Opens what [`Self::wrap`] made.
     pub fn unwrap_key(&self, owner: &str, wrapped: &WrappedKey) -> Result<TenantKey, SealError> {
         if wrapped.version != WRAP_VERSION {
-            return Err(SealError::Version {
-                found: wrapped.version,
-                supported: WRAP_VERSION,
-            });
+            return Err(SealError::Version { found: wrapped.version, supported: WRAP_VERSION });
         }
         let have = self.fingerprint();
         if wrapped.master != have {
             let (owner, wrapped_by) = (owner.to_owned(), wrapped.master.clone());
-            return Err(SealError::MasterWrong {
-                owner,
-                wrapped_by,
-                have,
-            });
+            return Err(SealError::MasterWrong { owner, wrapped_by, have });
         }
         let mut sealed = Zeroizing::new(wrapped.sealed.clone());
-        let plain = self
-            .wrapping(&wrapped.salt)?
-            .open(0, owner.as_bytes(), &mut sealed)?;
+        let plain = self.wrapping(&wrapped.salt)?.open(0, owner.as_bytes(), &mut sealed)?;
         let mut key = [0; 32];
         if plain.len() != key.len() {
             return Err(SealError::Open);
@@ -182,9 +144,5 @@ impl MasterKey {
 }
 
 fn key_io(op: &'static str, path: &Path, source: std::io::Error) -> SealError {
-    SealError::Io {
-        op,
-        path: path.to_path_buf(),
-        source: Arc::new(source),
-    }
+    SealError::Io { op, path: path.to_path_buf(), source: Arc::new(source) }
 }

@@ -38,19 +38,13 @@ impl TenantKey {
     /// The keys of one volume of this tenant.
     #[must_use]
     pub fn volume(&self, volume: VolumeId) -> VolumeKeys {
-        VolumeKeys {
-            tenant: self.clone(),
-            volume,
-        }
+        VolumeKeys { tenant: self.clone(), volume }
     }
 
     /// The key that hashes this tenant's extents.
     #[must_use]
     pub fn hash_key(&self) -> HashKey {
-        HashKey(blake3::derive_key(
-            "mooring 2026-11 tenant extent hash v1",
-            &self.0,
-        ))
+        HashKey(blake3::derive_key("mooring 2026-11 tenant extent hash v1", &self.0))
     }
 }
 
