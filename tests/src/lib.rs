@@ -23,6 +23,7 @@
 //! - [`host`] runs gateway and agent on this host.
 //! - [`s3`] drives an unmodified S3 client.
 //! - [`lifecycle`] kills parts one after another and checks what must hold after each.
+//! - [`story`] is the whole path on real VMs, told by the demo and proven by a test.
 //! - [`wait`] waits for conditions; nothing here sleeps and hopes.
 //!
 //! Whatever a value here started is gone when it is dropped: processes, sockets, mounts, folders. What it wrote to
@@ -36,6 +37,7 @@ pub mod lifecycle;
 pub mod logs;
 pub mod process;
 pub mod s3;
+pub mod story;
 pub mod vm;
 pub mod wait;
 

@@ -32,6 +32,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Builds the guest the demo boots.
+pub fn ensure_default() -> Result<()> {
+    build(KernelSeries::V6_12).map(drop)
+}
+
 /// Builds every guest the tests boot.
 pub fn ensure() -> Result<()> {
     for series in [KernelSeries::V6_12, KernelSeries::V6_1] {

@@ -1,6 +1,7 @@
 //! The project's commands. `cargo xtask --help` is generated from the doc comments below; each command is one file.
 
 mod bench;
+mod demo;
 mod guest;
 mod programs;
 mod setup;
@@ -24,6 +25,8 @@ enum Task {
     Build(programs::Args),
     /// Build the guest image that tests and demo boot, from Debian packages, or find it in the cache.
     Guest(guest::Args),
+    /// Show the whole path: two tenants, two real VMs, real data, and a verdict.
+    Demo(demo::Args),
     /// Run everything that proves the promises; the last line is `N passed, N failed, N skipped`.
     Test(test::Args),
     /// Measure mounts and S3 beside their peers and limits; prints ratios of one run.
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
         Task::Tidy(args) => tidy::run(&args),
         Task::Build(args) => programs::run(&args),
         Task::Guest(args) => guest::run(&args),
+        Task::Demo(args) => demo::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Bench(args) => bench::run(&args),
     };

@@ -43,20 +43,28 @@ const VSOCK_DEVICE: (&str, &str) = ("vhost-device-vsock", "0.3.0");
 /// `cargo xtask setup`
 pub fn run(args: &Args) -> Result<ExitCode> {
     if args.dry_run {
-        for (name, why) in missing_packages()? {
-            println!("missing: {name} ({why})");
-        }
-        if !tool(VSOCK_DEVICE.0).exists() {
-            println!(
-                "missing: {} {} (vsock for QEMU without kernel modules)",
-                VSOCK_DEVICE.0, VSOCK_DEVICE.1
-            );
+        for what in missing()? {
+            println!("missing: {what}");
         }
         return Ok(ExitCode::SUCCESS);
     }
     ensure()?;
     println!("everything that tests and demo need is installed");
     Ok(ExitCode::SUCCESS)
+}
+
+/// What [`ensure`] would install, each with its reason.
+pub fn missing() -> Result<Vec<String>> {
+    let packages = missing_packages()?;
+    let mut missing: Vec<_> = packages.iter().map(|(name, why)| format!("{name} ({why})")).collect();
+    if !tool(VSOCK_DEVICE.0).exists() {
+        let (name, version) = VSOCK_DEVICE;
+        missing.push(format!("{name} {version} (vsock for QEMU without kernel modules)"));
+    }
+    if !shell::target_dir().join("python/installed.lock").exists() {
+        missing.push("boto3 (an unmodified S3 client, in an environment of its own)".to_owned());
+    }
+    Ok(missing)
 }
 
 /// Installs whatever is missing; quick when nothing is.
