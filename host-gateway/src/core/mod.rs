@@ -40,6 +40,7 @@ use mooring_protocol::message::Door;
 use mooring_protocol::status::Status;
 use mooring_protocol::types::{Ino, Time};
 use mooring_store::api::Caller;
+use mooring_store::backend::BackendError;
 use mooring_store::realm::{Realm, RealmOptions, Vm};
 use tokio_util::task::TaskTracker;
 
@@ -56,6 +57,9 @@ use volumes::{VolumeOptions, Volumes};
 
 /// How often tokens of connected sessions are renewed: twice in a token's life.
 const RENEW_TOKENS: Duration = Duration::from_secs(token::SESSION_LIFE.as_secs() / 2);
+
+/// How often a volume that was closed is asked whether everybody has let go of it.
+const LET_GO: Duration = Duration::from_millis(5);
 
 /// How often idle volumes are looked for.
 const CLOSE_IDLE: Duration = Duration::from_secs(60);
@@ -299,7 +303,19 @@ impl Core {
             if !dir.path().exists() {
                 return Ok(());
             }
-            dir.lock().and_then(|lock| dir.remove(lock))
+            let lock = tokio::time::timeout(caps::RECALL_DEADLINE, async {
+                loop {
+                    match dir.lock() {
+                        // Requests that came before the door closed are being refused, and hold it until they are.
+                        Err(BackendError::Locked { .. }) => tokio::time::sleep(LET_GO).await,
+                        lock => return lock,
+                    }
+                }
+            });
+            match lock.await {
+                Ok(lock) => lock.and_then(|lock| dir.remove(lock)),
+                Err(_) => dir.lock().and_then(|lock| dir.remove(lock)),
+            }
         });
         removed.await.map_err(|source| CoreError::Remove { volume: id, source })?;
         Ok(self.realm.volume_removed(id).await?)

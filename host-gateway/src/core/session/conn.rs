@@ -168,8 +168,13 @@ impl Session {
     /// The gateway stops in good order.
     pub(in crate::core) fn goodbye(&self) {
         self.tell(&Notice::Goodbye);
-        if let Some(connection) = self.state.lock().connection.take() {
+        let mut state = self.state.lock();
+        if let Some(connection) = state.connection.take() {
             connection.stop.cancel();
+        }
+        // Whoever waits for a lock or a lease asks again after the next start.
+        for running in state.running.values() {
+            running.cancel.cancel();
         }
     }
 

@@ -78,7 +78,7 @@ impl Handles {
     }
 
     /// How many.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.files.len()
     }
 }

@@ -212,7 +212,7 @@ impl Session {
 
     /// Files it has open.
     pub fn open_files(&self) -> usize {
-        self.handles.lock().len()
+        self.handles.lock().count()
     }
 
     /// Doors it has open.
