@@ -102,7 +102,9 @@ impl Door {
         let keep_cache = {
             let mut state = node.state.lock();
             state.opens += 1;
-            if mode.write {
+            if mode.write && !mode.append {
+                state.writers.insert(0, handle);
+            } else if mode.write {
                 state.writers.push(handle);
             }
             // Pages the kernel has are covered by the lease from when they were read until now.
@@ -310,16 +312,16 @@ impl Door {
 
     /// The kernel does not wait for this, and nobody sees an error of it.
     pub(super) fn op_release(&self, fh: u64) -> Result<()> {
-        let Some(file) = self.files.lock().remove(&fh) else { return Err(Errno::BADF) };
+        let file = self.file(fh)?;
         let unsent = {
             let mut state = file.node.state.lock();
             state.opens = state.opens.saturating_sub(1);
             state.used = std::time::Instant::now();
-            if !file.dead.load(Ordering::Acquire) {
-                state.releasing.push(file.handle);
-            }
+            state.releasing.extend(file.held());
             !state.gather.is_empty() || !state.releasing.is_empty()
         };
+        // Only now, so that at no moment a gateway that restarts is told of neither.
+        self.files.lock().remove(&fh);
         if unsent {
             self.hand_over_soon(&file.node);
         }

@@ -20,7 +20,21 @@ pub(super) const FULL: usize = 4 << 20;
 /// How often the age of what is gathered is looked at.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Hands over what is old, and gives up what is not used, until the door is gone.
+/// How often it is looked whether too much is cached.
+const TRIM_TICK: Duration = Duration::from_secs(1);
+
+/// Gives up what is not used, until the door is gone.
+pub(super) async fn keep_small(door: Weak<Door>) {
+    let mut tick = tokio::time::interval(TRIM_TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let Some(door) = door.upgrade() else { return };
+        door.trim().await;
+    }
+}
+
+/// Hands over what is old, until the door is gone.
 pub(super) async fn keep(door: Weak<Door>) {
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -39,7 +53,6 @@ pub(super) async fn keep(door: Weak<Door>) {
         for node in old {
             door.hand_over_soon(&node);
         }
-        door.trim().await;
     }
 }
 
@@ -125,13 +138,15 @@ impl Door {
                 return;
             }
             let done = std::mem::take(&mut state.releasing);
-            state.writers.retain(|h| !done.contains(h));
+            state.writers.retain(|h| !done.iter().any(|d| d.handle == *h));
             done
         };
-        for handle in done {
-            if let Err(status) = self.ask(Request::Release { handle, lock_owner: None }).await {
+        let releases = done.into_iter().map(|held| async move {
+            let release = Request::Release { handle: held.handle, lock_owner: None };
+            if let Err(status) = self.ask(release).await {
                 tracing::debug!(ino = %node.ino, %status, "a handle could not be released");
             }
-        }
+        });
+        join_all(releases).await;
     }
 }

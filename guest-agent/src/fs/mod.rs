@@ -128,6 +128,7 @@ impl Door {
             this: this.clone(),
         });
         door.runtime.spawn(hand_over::keep(Arc::downgrade(&door)));
+        door.runtime.spawn(hand_over::keep_small(Arc::downgrade(&door)));
         door
     }
 
@@ -166,6 +167,8 @@ impl Door {
                 held.leases.push(mooring_protocol::types::LeaseGrant { ino: node.ino, mode, seq });
             }
             held.locks.extend(state.locks.iter().copied());
+            // Closed by the kernel, but what was written through them is not handed over yet.
+            held.handles.extend(state.releasing.iter().copied());
         }
         held
     }
@@ -182,6 +185,11 @@ impl Door {
             }
         }
         for node in self.table.all() {
+            {
+                let mut state = node.state.lock();
+                state.writers.retain(|h| handles.contains(h));
+                state.releasing.retain(|h| handles.contains(&h.handle));
+            }
             let back = leases.iter().find(|g| g.ino == node.ino).map(|g| g.seq);
             let drop_it = {
                 let mut state = node.state.lock();

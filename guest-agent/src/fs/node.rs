@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use mooring_protocol::holder::{Holder, Range as Span};
-use mooring_protocol::message::HeldLock;
+use mooring_protocol::message::{HeldHandle, HeldLock};
 use mooring_protocol::status::Status;
 use mooring_protocol::types::{Attr, Handle, Ino, LeaseGrant, LeaseMode, Name, Time};
 use parking_lot::Mutex;
@@ -66,10 +66,10 @@ pub struct NodeState {
     pub sending: Option<(u64, Time)>,
     /// A hand-over failed; told to the next fsync or close.
     pub error: Option<Status>,
-    /// Handles at the gateway with the right to write.
+    /// Handles at the gateway with the right to write; those that append come last.
     pub writers: Vec<Handle>,
-    /// Handles to be released after the next hand-over.
-    pub releasing: Vec<Handle>,
+    /// Handles to be released after the next hand-over. The kernel has closed them.
+    pub releasing: Vec<HeldHandle>,
     /// Open files of the kernel.
     pub opens: u32,
     /// fcntl locks held.

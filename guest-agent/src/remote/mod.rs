@@ -133,7 +133,10 @@ struct Inner {
     table: Mutex<Table>,
     wake_writer: Notify,
     next_id: AtomicU64,
+    /// Room for requests, of the gateway's [`caps::MAX_IN_FLIGHT`].
     room: Arc<Semaphore>,
+    /// Room of their own for reads and writes of data: others may wait for a recall that cannot end before them.
+    data_room: Arc<Semaphore>,
     hooks: Arc<dyn Hooks>,
     clock: Mutex<(Time, Instant)>,
     watermarks: Mutex<Watermarks>,
@@ -151,7 +154,8 @@ impl Remote {
             table: Mutex::default(),
             wake_writer: Notify::new(),
             next_id: AtomicU64::new(1),
-            room: Arc::new(Semaphore::new(caps::MAX_IN_FLIGHT)),
+            room: Arc::new(Semaphore::new(caps::MAX_IN_FLIGHT / 2)),
+            data_room: Arc::new(Semaphore::new(caps::MAX_IN_FLIGHT / 4)),
             hooks,
             clock: Mutex::new((now, Instant::now())),
             watermarks: Mutex::default(),
@@ -219,6 +223,12 @@ impl Remote {
         // A lock that waits may wait for ever; it must not take the room that the unlock needs.
         let permit = match &*request {
             Request::LockSet { wait: true, .. } | Request::Acquire { .. } => None,
+            Request::Read { .. }
+            | Request::Write { .. }
+            | Request::Release { .. }
+            | Request::Return { .. } => {
+                Some(self.inner.data_room.clone().acquire_owned().await.map_err(|_| Status::Unavailable)?)
+            }
             _ => Some(self.inner.room.clone().acquire_owned().await.map_err(|_| Status::Unavailable)?),
         };
         let (done, answered) = oneshot::channel();
