@@ -67,7 +67,7 @@ pub struct Settings {
     #[arg(long, env = "MOORING_CACHE_MIB", value_name = "MIB")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache_mib: Option<u64>,
-    /// What to log, as tracing directives [default: info,slatedb=warn]
+    /// What to log, as tracing directives [default: info,slatedb=warn,s3s=off]
     #[arg(long, env = "MOORING_LOG", value_name = "DIRECTIVES")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log: Option<String>,
@@ -177,7 +177,7 @@ impl Settings {
 
     /// Tracing directives.
     pub fn log(&self) -> &str {
-        self.log.as_deref().unwrap_or("info,slatedb=warn")
+        self.log.as_deref().unwrap_or("info,slatedb=warn,s3s=off")
     }
 
     /// How log lines look.
