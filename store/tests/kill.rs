@@ -88,11 +88,16 @@ enum Told {
     Gone,
 }
 
-async fn verify(dir: &Path, told: &mut BTreeMap<u64, Told>) {
-    let begun = Instant::now();
+#[allow(clippy::disallowed_methods, reason = "measures how long opening takes")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// Checks everything and returns how long opening took.
+async fn verify(dir: &Path, told: &mut BTreeMap<u64, Told>) -> Duration {
+    let begun = now();
     let volume = open(dir).await;
     let opened = begun.elapsed();
-    assert!(opened < Duration::from_secs(1), "opening took {opened:?}");
     volume.purge_orphans().await.unwrap();
     assert_eq!(volume.check().await.unwrap().findings, []);
     let cx = owner();
@@ -112,6 +117,7 @@ async fn verify(dir: &Path, told: &mut BTreeMap<u64, Told>) {
         assert!(attr.size <= 1_500_000);
     }
     volume.close().await.unwrap();
+    opened
 }
 
 fn random(bound: u64) -> u64 {
@@ -130,6 +136,7 @@ fn a_killed_volume_keeps_what_it_acknowledged() {
     let kills = std::env::var("MOORING_KILLS").map_or(8, |text| text.parse().unwrap());
     let dir = volumes::directory();
     let mut told = BTreeMap::new();
+    let mut opened = Vec::new();
     let mut first = 0;
     for _ in 0..kills {
         let mut child = Command::new(std::env::current_exe().unwrap())
@@ -141,7 +148,7 @@ fn a_killed_volume_keeps_what_it_acknowledged() {
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         // Killed after so many lines, which is a random moment of the operation after the last.
         let mut left = 1 + random(60);
-        while let Some(line) = lines.next() {
+        for line in lines.by_ref() {
             first = note(&line.unwrap(), &mut told).map_or(first, |number| first.max(number + 8));
             left = left.saturating_sub(1);
             if left == 0 {
@@ -155,8 +162,12 @@ fn a_killed_volume_keeps_what_it_acknowledged() {
         }
         child.wait().unwrap();
         assert_eq!(left, 0, "the child ended by itself");
-        runtime.block_on(verify(dir.path(), &mut told));
+        opened.push(runtime.block_on(verify(dir.path(), &mut told)));
     }
+    opened.sort_unstable();
+    eprintln!("opening after a kill: {opened:?}");
+    // The median: one opening may meet a busy machine, half of them would be ours.
+    assert!(opened.get(opened.len() / 2).is_none_or(|median| *median < Duration::from_secs(1)), "{opened:?}");
     assert!(told.values().any(|told| *told == Told::There) || kills == 0);
 }
 

@@ -9,7 +9,8 @@ pub struct PackId(pub u128);
 
 impl std::fmt::Display for PackId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:032x}", self.0)
+        // As in the name of its file.
+        write!(f, "{}", uuid::Uuid::from_u128(self.0))
     }
 }
 

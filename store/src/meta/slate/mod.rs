@@ -48,7 +48,7 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(3);
 pub struct SlateOptions {
     /// The volume's directory, prepared.
     pub dir: VolumeDir,
-    /// Its lock. Held until the engine is closed and dropped.
+    /// Its lock. Held until the engine is closed, or dropped.
     pub lock: Arc<DirLock>,
     /// Keys of the volume.
     pub keys: VolumeKeys,
@@ -73,7 +73,8 @@ pub struct SlateMeta {
     /// Sequence of the last row that was there at open.
     opened_at: u64,
     space: SpaceGuard,
-    _lock: Arc<DirLock>,
+    /// Let go of by a close that ended well, though others may still hold a volume that answers nothing any more.
+    lock: parking_lot::Mutex<Option<Arc<DirLock>>>,
 }
 
 impl SlateMeta {
@@ -99,7 +100,7 @@ impl SlateMeta {
             received: AtomicU64::new(opened_at),
             opened_at,
             space: SpaceGuard::new(options.dir.path().to_path_buf(), options.space_reserve),
-            _lock: options.lock,
+            lock: parking_lot::Mutex::new(Some(options.lock)),
         }))
     }
 
@@ -271,16 +272,18 @@ impl Meta for SlateMeta {
         self.journal.sync().await.map_err(|error| self.journal_failed(error))?;
         let to_tables = CloseOptions { flush_type: Some(FlushType::MemTable) };
         let closed = match tokio::time::timeout(CLOSE_WITHIN, self.db.close_with_options(to_tables)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(engine_error(&self.path, error)),
+            Ok(closed) => closed.map(|()| true).map_err(|error| engine_error(&self.path, error)),
             Err(_) => {
                 tracing::warn!(path = %self.path.display(), "closing took too long; the journal keeps the rest");
-                Ok(())
+                Ok(false)
             }
         };
         // Nothing is lost by stopping the journal last: it was synced, and nothing commits any more.
         let _ = self.journal.close().await;
-        closed
+        if closed? {
+            self.lock.lock().take();
+        }
+        Ok(())
     }
 }
 
