@@ -141,17 +141,16 @@ fn rights(ask: &ShareCreate) -> Result<ActionSet, ApiFailure> {
     ActionSet::from_rights(ask.rights.as_deref().unwrap_or(DEFAULT_RIGHTS)).map_err(ApiFailure::invalid)
 }
 
-/// The name the grantee sees: as asked, else made of the prefix's last component, else the bucket's.
+/// The name the grantee sees: as asked, else the bucket's and the prefix's last component: `photos-2026`.
 fn name_for(ask: &ShareCreate, prefix: &Prefix, bucket: &str) -> Result<ShareName, ApiFailure> {
     if let Some(name) = &ask.as_ {
         return Ok(name.clone());
     }
     let text = String::from_utf8_lossy(prefix.as_bytes());
     let last = text.trim_end_matches('/').rsplit('/').next().filter(|l| !l.is_empty());
-    let wanted = last.map_or_else(|| bucket.to_owned(), |l| l.to_lowercase().replace(['_', ' ', '.'], "-"));
-    // A component such as `2026` is a fine name; one that is none (too short, odd letters) is put behind the bucket's.
-    ShareName::try_from(wanted.as_str())
-        .or_else(|_| ShareName::try_from(format!("{bucket}-{wanted}").as_str()))
+    let wanted = last.map_or_else(|| bucket.to_owned(), |l| format!("{bucket}-{}", l.to_lowercase()));
+    // A component with letters that no bucket may have leaves the bucket's name alone.
+    ShareName::try_from(wanted.replace(['_', ' ', '.'], "-").as_str())
         .or_else(|_| ShareName::try_from(bucket))
         .map_err(|e| ApiFailure::invalid(format_args!("{e}: name it with --as NAME")))
 }

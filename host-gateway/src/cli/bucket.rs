@@ -64,7 +64,7 @@ pub async fn run(api: &Api, form: Form, command: BucketCommand) -> Result<(), Ap
         }
         BucketCommand::Rm { tenant, name, force } => {
             let api = api.clone().for_tenant(Some(tenant.to_string()));
-            api.delete::<()>(&format!("/v1/buckets/{}?force={force}", escape(&name.to_string()))).await?;
+            api.delete::<()>(&format!("/v1/buckets/{}?force={force}", escape(name.as_str()))).await?;
             form.print(&name, |n| format!("removed bucket {n}"))
         }
     }

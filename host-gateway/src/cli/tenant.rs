@@ -46,7 +46,7 @@ pub async fn run(api: &Api, form: Form, command: TenantCommand) -> Result<(), Ap
             })
         }
         TenantCommand::Rm { name, force } => {
-            api.delete::<()>(&format!("/v1/tenants/{}?force={force}", escape(&name.to_string()))).await?;
+            api.delete::<()>(&format!("/v1/tenants/{}?force={force}", escape(name.as_str()))).await?;
             form.print(&name, |n| format!("removed tenant {n}; its data key is destroyed"))
         }
     }

@@ -118,7 +118,7 @@ pub async fn run(api: &Api, form: Form, command: VmCommand) -> Result<(), ApiErr
             })
         }
         VmCommand::Detach { tenant, vm } => {
-            let path = format!("/v1/vms/{}?tenant={}", escape(&vm.to_string()), escape(&tenant.to_string()));
+            let path = format!("/v1/vms/{}?tenant={}", escape(vm.as_str()), escape(tenant.as_str()));
             api.delete::<()>(&path).await?;
             form.print(&vm, |v| format!("detached {v}"))
         }
