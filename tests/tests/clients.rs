@@ -38,7 +38,10 @@ async fn desk() -> Result<Desk> {
 impl Desk {
     fn command(&self, program: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(program);
-        command.args(arguments).current_dir(self.folder.path()).env("HOME", self.folder.path());
+        command.args(arguments).current_dir(self.folder.path());
+        // Nothing of this machine's own settings.
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        command.env_clear().env("PATH", path).env("HOME", self.folder.path());
         command.env("AWS_ACCESS_KEY_ID", &self.key.access_key_id);
         command.env("AWS_SECRET_ACCESS_KEY", &self.key.secret_access_key);
         command.env("AWS_DEFAULT_REGION", REGION).env("AWS_REGION", REGION).env("AWS_MAX_ATTEMPTS", "1");

@@ -245,7 +245,8 @@ async fn told_to_stop_the_gateway_ends_cleanly_and_comes_back() -> Result<()> {
     ensure!(ended.success(), "{ended}");
     site.gateway.restart().await?;
     work(move || {
-        ensure!(fs::read(data.join("note"))? == b"kept");
+        let kept = fs::read(data.join("note"))?;
+        ensure!(kept == b"kept", "{kept:?}");
         Ok(fs::write(data.join("more"), "and on")?)
     })
     .await
