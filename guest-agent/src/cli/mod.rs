@@ -80,6 +80,9 @@ where
     F: FnOnce(Api) -> Fut,
     Fut: Future<Output = Result<(), ApiError>>,
 {
+    // `status | head` ends quietly, like any other program in a pipe.
+    // SAFETY: the default action is restored before this process has any other thread.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => finish(PROGRAM, runtime.block_on(command(Api::unix(PROGRAM, control)))),
         Err(error) => {
