@@ -85,7 +85,13 @@ fn watch(done: Arc<AtomicBool>, agents: Vec<Arc<Agent>>, limit: Duration) {
         while !done.load(Ordering::Relaxed) {
             if began.elapsed() > limit {
                 for agent in &agents {
-                    eprintln!("stuck: {:#?}", agent.status());
+                    let status = agent.status();
+                    eprintln!("stuck: {status:#?}");
+                    // A thread that waits for an answer of its own process would outlive even SIGKILL; by force
+                    // the kernel answers it.
+                    for mount in &status.mounts {
+                        let _ = rustix::mount::unmount(&mount.path, rustix::mount::UnmountFlags::FORCE);
+                    }
                 }
                 std::process::exit(101);
             }
