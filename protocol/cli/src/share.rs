@@ -68,9 +68,9 @@ pub struct Create {
     /// read, write, list, delete, or several with commas
     #[arg(long, default_value = "read")]
     pub rights: String,
-    /// 90s, 15m, 12h, 7d, a date, a moment, or `forever`
-    #[arg(long, default_value = "7d")]
-    pub until: String,
+    /// 90s, 15m, 12h, 7d, a date, a moment, or `forever` [default: 7d; of a share passed on, as long as that lasts]
+    #[arg(long, value_name = "UNTIL")]
+    pub until: Option<String>,
     /// The name the other tenant sees [default: the prefix's last component]
     #[arg(long = "as", value_name = "NAME")]
     pub name: Option<ShareName>,
@@ -132,7 +132,7 @@ async fn create(api: &Api, form: Form, args: Create) -> Result<(), ApiError> {
         prefix: prefix.to_owned(),
         with: args.with,
         rights: Some(args.rights),
-        until: Some(args.until),
+        until: args.until,
         as_: args.name,
         note: args.note,
         reshare: args.reshare,
