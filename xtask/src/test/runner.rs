@@ -20,8 +20,6 @@ pub struct Selection<'a> {
     pub filter: Option<&'a str>,
     /// Whether the tests must have the machine to themselves, one after another.
     pub alone: bool,
-    /// Whether the libraries' documentation examples belong to it.
-    pub doc_tests: bool,
     /// Feeds every generator of random cases.
     pub seed: u64,
 }
@@ -36,11 +34,12 @@ impl Selection<'_> {
     pub fn run(&self) -> Result<Outcome> {
         let nextest =
             shell::command("cargo", ["nextest", "--version"]).output().is_ok_and(|o| o.status.success());
-        let mut sum = if nextest { self.nextest()? } else { self.cargo_test(&["--all-targets"])? };
-        if self.doc_tests {
-            sum.add(self.cargo_test(&["--doc"])?);
-        }
-        Ok(sum)
+        if nextest { self.nextest() } else { self.cargo_test("--tests") }
+    }
+
+    /// Runs the libraries' documentation examples, which nextest cannot.
+    pub fn run_examples(&self) -> Result<Outcome> {
+        self.cargo_test("--doc")
     }
 
     fn nextest(&self) -> Result<Outcome> {
@@ -59,11 +58,13 @@ impl Selection<'_> {
         self.collect(command, false)
     }
 
-    fn cargo_test(&self, kinds: &[&str]) -> Result<Outcome> {
+    fn cargo_test(&self, kind: &str) -> Result<Outcome> {
         let mut command = shell::cargo(["test", "--locked", "--no-fail-fast"]);
-        let named = self.cargo_args.iter().any(|arg| arg == "--test");
+        command.args(self.cargo_args);
         // Naming test binaries already says which targets are meant.
-        command.args(self.cargo_args).args(kinds.iter().filter(|kind| !named || **kind != "--all-targets"));
+        if !self.cargo_args.iter().any(|arg| arg == "--test") {
+            command.arg(kind);
+        }
         command.arg("--").args(self.filter);
         if self.alone {
             command.arg("--test-threads=1");
