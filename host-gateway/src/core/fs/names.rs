@@ -173,9 +173,9 @@ async fn readdir(ask: &Ask<'_>, ino: Ino, after: &[u8], limit: usize, plus: bool
         if !written.is_empty() {
             drop(pass);
             for some in written.chunks(RECALLS_AT_ONCE) {
-                for looked in join_all(some.iter().map(|i| ask.look(*i))).await {
-                    drop(looked?);
-                }
+                // Each lets go at once: a file with two names here would wait for itself.
+                let looks = some.iter().map(async |ino| ask.look(*ino).await.map(drop));
+                join_all(looks).await.into_iter().collect::<Result<(), _>>()?;
             }
             pass = ask.look(ino).await?;
             (entries, end) = ask.store().readdir(&cx, ino, after, limit, plus).await.map_err(refuse)?;
