@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::Teller;
 use crate::guest::{Output, Status};
+use crate::logs::Log;
 use crate::s3::{S3Client, script};
 use crate::vm::GuestAgent;
 use crate::wait::{self, Look};
@@ -93,6 +94,20 @@ impl Cast {
         let agent = up(&vm, BUCKET).await?;
         self.acme = Some(Player { vm, agent });
         Ok(())
+    }
+
+    /// Copies what the agents have logged next to the other logs, from machines that are still there.
+    pub async fn keep_agent_logs(&self) {
+        for Player { vm, .. } in self.acme.iter().chain([&self.globex]) {
+            let kept = async {
+                let text = vm.agent_log().await?;
+                let log = Log::new(&format!("{}-agent", vm.name()))?;
+                std::fs::write(log.path(), text).context("keeping an agent's log")
+            };
+            if let Err(error) = kept.await {
+                eprintln!("{}: its agent's log is lost: {error:#}", vm.name());
+            }
+        }
     }
 
     /// Everyone goes: mounts are handed back, the gateway ends by itself.

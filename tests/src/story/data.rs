@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::cast::{BUCKET, Cast, LONG, MOUNT};
+use super::cast::{BUCKET, Cast, LONG, MOUNT, python};
 use super::{Scale, Teller, repository};
 use crate::Vm;
 use crate::wait::{self, Look};
@@ -23,6 +23,20 @@ pub struct Things {
     /// SHA-256 of all its statements.
     pub dump: String,
 }
+
+/// Writes a file of random bytes in pieces of 1 MiB, fsyncs it, and prints the SHA-256 of what it handed over.
+const BIG: &str = "\
+import hashlib, os, sys
+left, digest = int(sys.argv[2]), hashlib.sha256()
+with open(sys.argv[1], 'wb', buffering=0) as file:
+    while left:
+        piece = os.urandom(min(left, 1 << 20))
+        file.write(piece)
+        digest.update(piece)
+        left -= len(piece)
+    os.fsync(file.fileno())
+print(digest.hexdigest())
+";
 
 /// Objects whose bytes are compared one by one.
 pub const OBJECTS: [&str; 3] = ["mooring.bundle", "big.bin", "notes.db"];
@@ -78,10 +92,7 @@ pub async fn tree_digest(acme: &Vm) -> Result<(String, usize)> {
 /// to the file, not of what it says afterwards.
 async fn write_big(acme: &Vm, scale: Scale) -> Result<(String, String)> {
     let bytes = scale.big_bytes();
-    let write =
-        format!("head -c {bytes} /dev/urandom | tee {MOUNT}/big.bin | sha256sum && sync {MOUNT}/big.bin");
-    let said = acme.run_within(&write, LONG).await?.ok()?.text()?;
-    let big = said.split(' ').next().unwrap_or_default().to_owned();
+    let big = python(acme, BIG, &format!("{MOUNT}/big.bin {bytes}"), b"").await?.ok()?.text()?;
     let size = acme.run(&format!("stat -c %s {MOUNT}/big.bin")).await?.ok()?.text()?;
     ensure!(size == bytes.to_string(), "{size} bytes of {bytes}");
     Ok((big.clone(), format!("sha256 {}", short(&big))))

@@ -50,23 +50,30 @@ impl Scale {
 pub async fn tell(scale: Scale, teller: &mut Teller) -> Result<()> {
     teller.chapter("Two tenants, one VM each");
     let mut cast = Cast::gather(teller).await?;
-
-    teller.chapter("The same bytes through every door");
-    let things = data::fill(&cast, scale, teller).await?;
-    doors::compare(&cast, &things, teller).await?;
-
-    teller.chapter("The VM is lost in the middle of writes");
-    let promised = loss::kill(&mut cast, &things, teller).await?;
-    loss::check(&cast, &promised, &things, teller).await?;
-
-    teller.chapter("One prefix for another tenant, and back");
-    let share = sharing::share(&cast, teller).await?;
-    sharing::look(&cast, &share, teller).await?;
-    revoke::revoke(&cast, &share, teller).await?;
-
-    teller.chapter("The gateway is lost during a copy");
-    outage::survive(&mut cast, scale, &things, teller).await?;
+    let told = scenes(&mut cast, scale, teller).await;
+    if told.is_err() {
+        cast.keep_agent_logs().await;
+    }
+    told?;
 
     teller.chapter("The end");
     cast.leave(teller).await
+}
+
+async fn scenes(cast: &mut Cast, scale: Scale, teller: &mut Teller) -> Result<()> {
+    teller.chapter("The same bytes through every door");
+    let things = data::fill(cast, scale, teller).await?;
+    doors::compare(cast, &things, teller).await?;
+
+    teller.chapter("The VM is lost in the middle of writes");
+    let promised = loss::kill(cast, &things, teller).await?;
+    loss::check(cast, &promised, &things, teller).await?;
+
+    teller.chapter("One prefix for another tenant, and back");
+    let share = sharing::share(cast, teller).await?;
+    sharing::look(cast, &share, teller).await?;
+    revoke::revoke(cast, &share, teller).await?;
+
+    teller.chapter("The gateway is lost during a copy");
+    outage::survive(cast, scale, &things, teller).await
 }
