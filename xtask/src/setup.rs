@@ -35,10 +35,18 @@ const PACKAGES: &[(&str, &str)] = &[
     ("python3-venv", "an unmodified S3 client (boto3) in its own environment"),
     ("python3-pip", "fetches that client at its pinned version"),
     ("ca-certificates", "roots of trust for fetching"),
+    ("awscli", "an S3 client that people have"),
+    ("s3cmd", "an S3 client that people have"),
+    ("rclone", "an S3 client that people have"),
 ];
 
-/// The vsock device outside of the kernel; pinned, because its command line is part of the harness.
-const VSOCK_DEVICE: (&str, &str) = ("vhost-device-vsock", "0.3.0");
+/// Pinned programs that are built from their crates, and why they are needed. Their command lines and outputs are part
+/// of the harness.
+const TOOLS: &[(&str, &str, &str)] = &[
+    ("vhost-device-vsock", "0.3.0", "vsock for QEMU without kernel modules"),
+    ("pjdfstest", "0.2.2", "asks file systems for all of POSIX, call by call"),
+    ("fsx", "0.3.2", "reads and writes one file at random and checks every byte"),
+];
 
 /// `cargo xtask setup`
 pub fn run(args: &Args) -> Result<ExitCode> {
@@ -57,10 +65,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 pub fn missing() -> Result<Vec<String>> {
     let packages = missing_packages()?;
     let mut missing: Vec<_> = packages.iter().map(|(name, why)| format!("{name} ({why})")).collect();
-    if !tool(VSOCK_DEVICE.0).exists() {
-        let (name, version) = VSOCK_DEVICE;
-        missing.push(format!("{name} {version} (vsock for QEMU without kernel modules)"));
-    }
+    let tools = TOOLS.iter().filter(|(name, ..)| !tool(name).exists());
+    missing.extend(tools.map(|(name, version, why)| format!("{name} {version} ({why})")));
     if !shell::target_dir().join("python/installed.lock").exists() {
         missing.push("boto3 (an unmodified S3 client, in an environment of its own)".to_owned());
     }
@@ -70,7 +76,9 @@ pub fn missing() -> Result<Vec<String>> {
 /// Installs whatever is missing; quick when nothing is.
 pub fn ensure() -> Result<()> {
     packages()?;
-    vsock_device()?;
+    for (name, version, _) in TOOLS {
+        build_tool(name, version)?;
+    }
     s3_client()
 }
 
@@ -142,8 +150,7 @@ pub fn tool(name: &str) -> PathBuf {
     shell::target_dir().join("tools/bin").join(name)
 }
 
-fn vsock_device() -> Result<()> {
-    let (name, version) = VSOCK_DEVICE;
+fn build_tool(name: &str, version: &str) -> Result<()> {
     if tool(name).exists()
         && shell::output(shell::command(&tool(name).to_string_lossy(), ["--version"]))?.contains(version)
     {
