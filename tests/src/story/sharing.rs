@@ -35,9 +35,11 @@ pub async fn share(cast: &Cast, teller: &mut Teller) -> Result<Share> {
     let film = acme.run(&film).await?.ok()?.text()?;
     let film = film.split(' ').next().unwrap_or_default().to_owned();
     let offered = async {
-        let share = json(acme, &format!("share create {BUCKET}/release/ --with globex --until 1h")).await?;
+        let share =
+            json(acme, &format!("share create {BUCKET}/release/ --with globex --as release --until 1h"))
+                .await?;
         let id = share["id"].as_str().context("no id")?.to_owned();
-        Ok((id, "mooring-agent share create work/release/ --with globex".to_owned()))
+        Ok((id, "mooring-agent share create work/release/ --with globex --as release".to_owned()))
     };
     let id = teller.step("acme shares work/release/ with globex, read-only", offered).await?;
     let accepted = async {
