@@ -139,7 +139,11 @@ const RECORD: u64 = 16;
 async fn ten_thousand_random_looks_find_nothing_stale() -> Result<()> {
     const LOOKS: u64 = 10_000;
     let trio = trio().await?;
-    let kinds = [Kind::Place, Kind::Swap, Kind::Log, Kind::Name];
+    let mut kinds = vec![Kind::Place, Kind::Log, Kind::Name];
+    // Not promised yet (the end of docs/semantics.md); this is how the case is found again.
+    if std::env::var_os("MOORING_SWAPS").is_some() {
+        kinds.push(Kind::Swap);
+    }
     let registers: Vec<Register> = (0..16)
         .map(|number| Register {
             kind: kinds[number % kinds.len()],

@@ -80,13 +80,14 @@ impl Door {
             }
         }
         let _turn = node.hand_over.lock().await;
+        // Before what is gathered is taken: a write that comes in between must find its way back into the list.
+        self.dirty.lock().remove(&node.ino);
         let (batch, handle) = {
             let mut state = node.state.lock();
             let batch = state.gather.take();
             state.sending = batch.as_ref().map(|b| (b.end, b.stamp));
             (batch, state.writers.first().copied())
         };
-        self.dirty.lock().remove(&node.ino);
         if let Some(batch) = batch {
             let result = match handle {
                 Some(handle) => self.send(node.ino, handle, &batch).await,
