@@ -16,6 +16,13 @@ use super::{Inner, LinkState, Mark, Out, Pending, Port, Session, header};
 /// First pause after a failed attempt; doubles up to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LAST_PAUSE: Duration = Duration::from_secs(2);
+/// A connection that brings nothing for this long, twice, while the same call is owed an answer is given up.
+///
+/// Not every transport tells that the other end has died: vhost-device-vsock keeps a guest's connection open when the
+/// gateway is killed with bytes unread, and drops what the guest sends. Trying anew costs little, because the gateway
+/// knows the calls by their ids and answers those that still run on the connection that is there when they are done.
+/// Twice this is less than the grace in which a restarted gateway waits for its sessions.
+const SILENCE: Duration = Duration::from_secs(2);
 /// Small frames are gathered up to this many bytes before a write.
 const GATHER: usize = 64 << 10;
 
@@ -33,6 +40,8 @@ enum LinkError {
     Encode(#[from] frame::EncodeError),
     #[error("the gateway closed the connection")]
     Closed,
+    #[error("the gateway has said nothing for {} s while an answer was due", 2 * SILENCE.as_secs())]
+    Silent,
     #[error("the gateway did not answer the greeting within {} s", caps::HELLO_DEADLINE.as_secs())]
     NoWelcome,
     #[error("the gateway refused the greeting ({0})")]
@@ -199,11 +208,37 @@ async fn reclaim(
 
 async fn read_all(inner: &Inner, mut reader: Reader) -> Result<(), LinkError> {
     loop {
-        match reader.next().await? {
+        match next_frame(inner, &mut reader).await? {
             Some(frame) => handle(inner, frame)?,
             None => return Err(LinkError::Closed),
         }
     }
+}
+
+/// The next frame, or an error when none comes although one is due.
+async fn next_frame(inner: &Inner, reader: &mut Reader) -> Result<Option<Frame>, LinkError> {
+    // Reading goes on where it was after each look at the time: a frame half read must not be lost.
+    let mut next = std::pin::pin!(reader.next());
+    let mut owed = None;
+    loop {
+        if let Ok(frame) = tokio::time::timeout(SILENCE, &mut next).await {
+            return Ok(frame?);
+        }
+        let oldest = oldest_owed(inner);
+        if oldest.is_some() && oldest == owed {
+            return Err(LinkError::Silent);
+        }
+        owed = oldest;
+    }
+}
+
+/// The oldest call that should be answered soon: all but those that wait for other holders.
+fn oldest_owed(inner: &Inner) -> Option<u64> {
+    let table = inner.table.lock();
+    let soon = |call: &Pending| {
+        !matches!(&*call.request, Request::LockSet { wait: true, .. } | Request::Acquire { .. })
+    };
+    table.pending.iter().find(|(_, call)| soon(call)).map(|(id, _)| *id)
 }
 
 fn handle(inner: &Inner, frame: Frame) -> Result<(), LinkError> {
