@@ -51,7 +51,8 @@ impl Volume {
         inos.extend(emptied.iter().map(|step| step.parent));
         let held = self.lock(cx, &inos, &[]).await?;
         let same = self.entry_locked(parent, &found.name).await?.as_ref() == Some(&found.entry);
-        let Some(mut dirs) = self.still_emptied(parent, &emptied).await?.filter(|_| same) else {
+        let Some(mut dirs) = self.still_emptied(&found.trail, parent, &emptied).await?.filter(|_| same)
+        else {
             return Ok(None);
         };
         let old = self.live_inode(ino).await?;
@@ -97,7 +98,9 @@ impl Volume {
             self.commit(tx.done()).await?;
             return Ok(Some((Deleted { ino, touched: Vec::new() }, None)));
         }
-        let Some(mut dirs) = self.still_emptied(parent, &emptied).await? else { return Ok(None) };
+        let Some(mut dirs) = self.still_emptied(&found.trail, parent, &emptied).await? else {
+            return Ok(None);
+        };
         dirs.leave(&mut tx, parent, &found.name, &found.entry);
         self.lose_name(&mut tx, cx, (ino, &old), parent).await?;
         let mut touched = vec![parent];
@@ -121,7 +124,7 @@ impl Volume {
     }
 
     /// Checks that chain under the locks; gives all directories concerned. `None`: it changed.
-    async fn still_emptied(&self, parent: Ino, emptied: &[Step]) -> Result<Option<Dirs>> {
+    async fn still_emptied(&self, trail: &[Step], parent: Ino, emptied: &[Step]) -> Result<Option<Dirs>> {
         let Some(directory) = self.inode_locked(parent).await? else { return Ok(None) };
         let mut all: Vec<(Ino, Arc<Inode>)> = vec![(parent, directory)];
         for step in emptied {
@@ -134,7 +137,11 @@ impl Volume {
             }
             all.push((step.parent, above));
         }
-        // The topmost stays; were it to vanish now, the chain has become longer since.
+        // The topmost stays. Should it vanish as well by now (somebody else has taken its other entries meanwhile), the
+        // chain has become longer; only the caller's root always stays.
+        if emptied.len() < trail.len() && all.last().is_some_and(|(_, topmost)| vanishes(topmost)) {
+            return Ok(None);
+        }
         Ok(Some(Dirs::new(all.iter().map(|(ino, inode)| (*ino, inode)))))
     }
 

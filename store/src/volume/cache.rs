@@ -3,6 +3,9 @@
 //! What is cached is what was last committed: the committer replaces entries before it releases an operation's
 //! locks. Entries are filled in from the engine only under (at least shared) the lock of their inode, so that a
 //! slow reader cannot put an old row over a new one.
+//!
+//! Readers of names and attributes take no inode's lock, so a change is shown to them in one step: a name that is
+//! replaced is never absent, and a file that is moved is never in neither place nor in both.
 
 use crate::keys::dentry::Dentry;
 use crate::keys::inode::Inode;
@@ -11,6 +14,8 @@ use crate::pack::ExtentRef;
 use bytes::Bytes;
 use moka::sync::Cache;
 use mooring_protocol::types::Ino;
+use parking_lot::RwLock;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// About what the cache itself adds to an entry, bytes.
@@ -21,6 +26,8 @@ pub(crate) struct Caches {
     inodes: Cache<Ino, Arc<Inode>>,
     dentries: Cache<(Ino, Bytes), Option<Dentry>>,
     places: Cache<ExtentId, ExtentRef>,
+    /// Held exclusively while a change is shown, shared by each look.
+    showing: RwLock<()>,
 }
 
 impl Caches {
@@ -32,10 +39,30 @@ impl Caches {
             inodes: Cache::builder().max_capacity(bytes / 2).weigher(move |_, _| inode_cost).build(),
             dentries: Cache::builder().max_capacity(bytes / 4).weigher(dentry_cost).build(),
             places: Cache::builder().max_capacity(bytes / 4).weigher(move |_, _| place_cost).build(),
+            showing: RwLock::new(()),
+        }
+    }
+
+    /// Shows what an operation made of inodes and names. Where it says two things of one, the later holds.
+    pub(crate) fn show(
+        &self,
+        inodes: Vec<(Ino, Option<Arc<Inode>>)>,
+        dentries: Vec<(Ino, Bytes, Option<Dentry>)>,
+    ) {
+        let inodes: HashMap<Ino, Option<Arc<Inode>>> = inodes.into_iter().collect();
+        let names = dentries.into_iter().map(|(parent, name, entry)| ((parent, name), entry));
+        let names: HashMap<(Ino, Bytes), Option<Dentry>> = names.collect();
+        let _showing = self.showing.write();
+        for (ino, inode) in inodes {
+            self.set_inode(ino, inode);
+        }
+        for ((parent, name), entry) in names {
+            self.set_dentry(parent, name, entry);
         }
     }
 
     pub(crate) fn inode(&self, ino: Ino) -> Option<Arc<Inode>> {
+        let _shown = self.showing.read();
         self.inodes.get(&ino)
     }
 
@@ -48,7 +75,9 @@ impl Caches {
 
     /// The entry; `Some(None)` when it is known that there is none.
     pub(crate) fn dentry(&self, parent: Ino, name: &[u8]) -> Option<Option<Dentry>> {
-        self.dentries.get(&(parent, Bytes::copy_from_slice(name)))
+        let key = (parent, Bytes::copy_from_slice(name));
+        let _shown = self.showing.read();
+        self.dentries.get(&key)
     }
 
     pub(crate) fn set_dentry(&self, parent: Ino, name: Bytes, dentry: Option<Dentry>) {

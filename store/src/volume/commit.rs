@@ -104,12 +104,7 @@ async fn apply(shared: &Shared, ledger: &mut Ledger, group: Vec<Work>) {
 
 /// Shows the change in the caches and releases its locks.
 fn publish(shared: &Shared, change: Change) {
-    for (ino, inode) in change.inodes {
-        shared.caches.set_inode(ino, inode);
-    }
-    for (parent, name, entry) in change.dentries {
-        shared.caches.set_dentry(parent, name, entry);
-    }
+    shared.caches.show(change.inodes, change.dentries);
     if change.moved_directory {
         shared.epoch.fetch_add(1, Ordering::AcqRel);
     }
