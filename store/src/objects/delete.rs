@@ -5,7 +5,7 @@ use super::key::{Found, Step, What};
 use crate::api::{Caller, Condition, Deleted, Result};
 use crate::keys::inode::{self, Inode};
 use crate::keys::object;
-use crate::volume::{Bereft, Dirs, Tx, Volume};
+use crate::volume::{Bereft, Dirs, Loss, Tx, Volume};
 use mooring_policy::action::Action;
 use mooring_protocol::types::Ino;
 use std::sync::Arc;
@@ -59,7 +59,7 @@ impl Volume {
         settle(when, Some(&self.describe(key, ino, &old).await?))?;
         let mut tx = self.tx(&held);
         dirs.leave(&mut tx, parent, &found.name, &found.entry);
-        let Bereft { to_free, .. } = self.lose_name(&mut tx, cx, (ino, &old), parent).await?;
+        let Bereft { to_free, .. } = self.lose_name(&mut tx, cx, (ino, &old), parent, Loss::Removed).await?;
         let mut touched = vec![parent];
         self.remove_emptied(&mut tx, cx, &mut dirs, &emptied, &mut touched).await?;
         dirs.write(&mut tx, cx.now);
@@ -102,7 +102,7 @@ impl Volume {
             return Ok(None);
         };
         dirs.leave(&mut tx, parent, &found.name, &found.entry);
-        self.lose_name(&mut tx, cx, (ino, &old), parent).await?;
+        self.lose_name(&mut tx, cx, (ino, &old), parent, Loss::Removed).await?;
         let mut touched = vec![parent];
         self.remove_emptied(&mut tx, cx, &mut dirs, &emptied, &mut touched).await?;
         dirs.write(&mut tx, cx.now);
@@ -156,7 +156,7 @@ impl Volume {
         for step in emptied {
             dirs.leave(tx, step.parent, &step.name, &step.entry);
             if let Some((_, now)) = dirs.forget(step.entry.ino) {
-                self.lose_name(tx, cx, (step.entry.ino, &Arc::new(now)), step.parent).await?;
+                self.lose_name(tx, cx, (step.entry.ino, &Arc::new(now)), step.parent, Loss::Removed).await?;
             }
             touched.push(step.parent);
         }

@@ -9,7 +9,7 @@ use crate::error::StoreError;
 use crate::keys::dentry::Dentry;
 use crate::keys::inode::{self, Inode};
 use crate::keys::object::{self, Object};
-use crate::volume::{Bereft, Dirs, Held, Tx, Volume, attr};
+use crate::volume::{Bereft, Dirs, Held, Loss, Tx, Volume, attr};
 use bytes::Bytes;
 use mooring_policy::action::Action;
 use mooring_protocol::types::{FileKind, Ino, Name};
@@ -86,6 +86,7 @@ impl Volume {
         if let Some(ino) = done.bereft.and_then(|bereft| bereft.to_free) {
             self.free_orphan(ino).await?;
         }
+        self.keep_linger_bounded().await?;
         Ok(done.put)
     }
 
@@ -109,7 +110,7 @@ impl Volume {
         let mut tx = self.tx(&held);
         let mut dirs = Dirs::new([(parent, &directory)]);
         dirs.leave(&mut tx, parent, &found.name, &found.entry);
-        let bereft = self.lose_name(&mut tx, cx, (old_ino, &old), parent).await?;
+        let bereft = self.lose_name(&mut tx, cx, (old_ino, &old), parent, Loss::Replaced).await?;
         dirs.enter(&mut tx, parent, &found.name, Dentry { ino: putting.staged, ..found.entry.clone() });
         dirs.write(&mut tx, cx.now);
         let (new, stored) = self.name_staged(&mut tx, cx, putting, &old).await?;

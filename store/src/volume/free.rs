@@ -87,10 +87,11 @@ impl Volume {
         row.map(|value| Ok(orphan::decode(&value)?)).transpose()
     }
 
-    /// Frees an orphan that nothing pins and no part keeps; whether it did.
+    /// Frees an orphan that nothing pins, that does not linger and that no part keeps; whether it did.
     pub(crate) async fn free_orphan(&self, ino: Ino) -> Result<bool> {
         let held = self.lock_gate(Gate::Open, &[ino], &[]).await?;
-        let kept = |orphan: &Orphan| orphan.why == Why::Part || self.pins.is_pinned(ino);
+        let kept =
+            |orphan: &Orphan| orphan.why == Why::Part || self.pins.is_pinned(ino) || self.linger.holds(ino);
         if self.orphan(ino).await?.as_ref().is_none_or(kept) {
             return Ok(false);
         }

@@ -39,6 +39,7 @@ mod create;
 mod dirs;
 mod free;
 mod ids;
+mod linger;
 mod local;
 mod lock;
 mod map;
@@ -56,13 +57,14 @@ mod write;
 mod xattr;
 
 pub use check::{Finding, Report};
+pub use linger::LINGER;
 pub use local::LocalOptions;
 
 pub(crate) use change::{Change, Tx};
 pub(crate) use dirs::Dirs;
 pub(crate) use lock::{Gate, Held, Locks};
 pub(crate) use map::Piece;
-pub(crate) use remove::Bereft;
+pub(crate) use remove::{Bereft, Loss};
 pub(crate) use write::WriteAs;
 
 use cache::Caches;
@@ -97,6 +99,8 @@ pub struct Config {
     pub quota_bytes: Option<u64>,
     /// Inodes the volume may have.
     pub max_inodes: u64,
+    /// How long an inode stays whose last name was given to another; see [`LINGER`].
+    pub linger: std::time::Duration,
     /// Bytes every part of a multipart upload but the last must have.
     pub min_part_bytes: u64,
     /// The directory whose filesystem tells how much room there is, when there is no quota.
@@ -111,6 +115,7 @@ impl Default for Config {
             stream_bytes: 1 << 20,
             quota_bytes: None,
             max_inodes: 1 << 40,
+            linger: LINGER,
             min_part_bytes: 5 << 20,
             directory: None,
         }
@@ -130,6 +135,8 @@ pub struct Volume {
     ids: ids::Ids,
     members: access::Members,
     pub(crate) pins: free::Pins,
+    pub(crate) linger: Arc<linger::Linger>,
+    reaper: std::sync::OnceLock<linger::Reaper>,
     pub(crate) stagings: crate::objects::Stagings,
     pub(crate) invisible: std::sync::atomic::AtomicU64,
     queue: parking_lot::RwLock<Option<mpsc::Sender<Work>>>,
@@ -168,7 +175,8 @@ impl Volume {
         });
         let (sender, receiver) = mpsc::channel(commit::QUEUE);
         let committer = tokio::spawn(commit::run(shared.clone(), ledger, receiver));
-        Ok(Arc::new(Volume {
+        let linger = Arc::new(linger::Linger::new(config.linger));
+        let volume = Arc::new(Volume {
             shared,
             packs,
             config,
@@ -179,16 +187,25 @@ impl Volume {
             ids: ids::Ids::new(next),
             members: access::Members::new(),
             pins: free::Pins::default(),
+            linger,
+            reaper: std::sync::OnceLock::new(),
             stagings: crate::objects::Stagings::default(),
             invisible: 0.into(),
             queue: parking_lot::RwLock::new(Some(sender)),
             committer: tokio::sync::Mutex::new(Some(committer)),
-        }))
+        });
+        volume.reaper.get_or_init(|| linger::Reaper::start(&volume));
+        Ok(volume)
     }
 
     /// Waits for what is under way, makes everything durable and lets go of the rows and packs. Later calls fail with
     /// [`StoreError::Closed`].
+    ///
+    /// Inodes that linger are left to the next open, as orphans: closing waits for nothing.
     pub async fn close(&self) -> Result<()> {
+        if let Some(reaper) = self.reaper.get() {
+            reaper.stop();
+        }
         drop(self.queue.write().take());
         let committer = self.committer.lock().await.take();
         let Some(committer) = committer else { return Ok(()) };

@@ -12,6 +12,15 @@ use mooring_policy::action::Action;
 use mooring_protocol::types::{Attr, Ino, Name};
 use std::sync::Arc;
 
+/// Why an inode loses a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loss {
+    /// The name goes.
+    Removed,
+    /// Another inode gets the name: the one that had it lingers.
+    Replaced,
+}
+
 /// What became of an inode that lost a name.
 pub(crate) struct Bereft {
     /// Its attributes after it.
@@ -56,7 +65,7 @@ impl Volume {
                 dirs.leave(&mut tx, parent, name, entry);
             }
             dirs.write(&mut tx, cx.now);
-            let bereft = self.lose_name(&mut tx, cx, (ino, &inode), parent).await?;
+            let bereft = self.lose_name(&mut tx, cx, (ino, &inode), parent, Loss::Removed).await?;
             self.commit(tx.done()).await?;
             break bereft;
         };
@@ -66,13 +75,15 @@ impl Volume {
         Ok(bereft.attr)
     }
 
-    /// The inode has one name less. With the last it is freed, or kept as an orphan of `parent` while it is pinned.
+    /// The inode has one name less. With the last it is freed, or kept as an orphan of `parent` while it is pinned or
+    /// lingers.
     pub(crate) async fn lose_name(
         &self,
         tx: &mut Tx<'_>,
         cx: &Caller,
         (ino, old): (Ino, &Arc<Inode>),
         parent: Ino,
+        loss: Loss,
     ) -> Result<Bereft> {
         let mut new = Inode::clone(old);
         new.nlink = if old.is_dir() { 0 } else { old.nlink.saturating_sub(1) };
@@ -82,14 +93,19 @@ impl Volume {
             tx.set_inode(ino, old, new);
             return Ok(Bereft { attr, to_free: None });
         }
-        let pinned = self.pins.is_pinned(ino);
-        if !pinned && old.blocks <= FREE_AT_ONCE && !old.has(inode::TRIM) {
+        let kept = if loss == Loss::Replaced && self.linger.is_on() {
+            self.linger.add(ino, old.blocks);
+            true
+        } else {
+            self.pins.is_pinned(ino)
+        };
+        if !kept && old.blocks <= FREE_AT_ONCE && !old.has(inode::TRIM) {
             self.free_all(tx, ino, old).await?;
             return Ok(Bereft { attr, to_free: None });
         }
         new.parent = 0;
         tx.set_inode(ino, old, new);
         tx.put_orphan(ino, Orphan { why: Why::Unlinked, parent });
-        Ok(Bereft { attr, to_free: (!pinned).then_some(ino) })
+        Ok(Bereft { attr, to_free: (!kept).then_some(ino) })
     }
 }

@@ -5,7 +5,7 @@
 //! confinement runs while it walks from the target up to the root.
 
 use super::dirs::Dirs;
-use super::remove::Bereft;
+use super::remove::{Bereft, Loss};
 use super::{Gate, Tx, Volume};
 use crate::api::{Caller, Renamed, Result};
 use crate::error::StoreError;
@@ -85,6 +85,7 @@ impl Volume {
             if let Some(ino) = bereft.and_then(|bereft| bereft.to_free) {
                 self.free_orphan(ino).await?;
             }
+            self.keep_linger_bounded().await?;
             return Ok(renamed);
         }
     }
@@ -117,7 +118,8 @@ impl Volume {
                 _ => {}
             }
             dirs.leave(tx, to.parent, to.name, &target.entry);
-            bereft = Some(self.lose_name(tx, cx, (target.entry.ino, &target.inode), to.parent).await?);
+            let target = (target.entry.ino, &target.inode);
+            bereft = Some(self.lose_name(tx, cx, target, to.parent, Loss::Replaced).await?);
         }
         dirs.leave(tx, moved.spot.parent, moved.spot.name, &moved.entry);
         let attr = arrive(tx, cx, &mut dirs, &moved, to);

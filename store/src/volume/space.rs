@@ -12,7 +12,7 @@ impl Volume {
     pub(super) async fn do_statfs(&self, cx: &Caller) -> Result<VolumeStat> {
         cx.authority.check(Action::List, None)?;
         self.alive()?;
-        let used = self.shared.usage.blocks.load(Ordering::Acquire).saturating_mul(BLOCK);
+        let used = self.blocks_in_use().saturating_mul(BLOCK);
         let (total_bytes, free_bytes) = match self.config.quota_bytes {
             Some(quota) => (quota, quota.saturating_sub(used)),
             None => {
@@ -20,7 +20,7 @@ impl Volume {
                 (used.saturating_add(free), free)
             }
         };
-        let inodes = self.shared.usage.inodes.load(Ordering::Acquire);
+        let inodes = self.inodes_in_use();
         let free_inodes = self.config.max_inodes.saturating_sub(inodes);
         Ok(VolumeStat { total_bytes, free_bytes, total_inodes: self.config.max_inodes, free_inodes })
     }
@@ -32,20 +32,32 @@ impl Volume {
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
-    /// Refuses what would go over the quota.
+    /// Blocks that count against the quota: those of files with a name or a handle. What lingers was given back.
+    fn blocks_in_use(&self) -> u64 {
+        self.shared.usage.blocks.load(Ordering::Acquire).saturating_sub(self.linger.totals().1)
+    }
+
+    /// Inodes that count against the bound; see [`Self::blocks_in_use`].
+    fn inodes_in_use(&self) -> u64 {
+        self.shared.usage.inodes.load(Ordering::Acquire).saturating_sub(self.linger.totals().0)
+    }
+
+    /// Refuses what would go over the quota. What lingers does not count, and goes when it would have to.
     pub(crate) fn room_for_blocks(&self, grown: i64) -> Result<()> {
         let Some(quota) = self.config.quota_bytes else { return Ok(()) };
-        let used = self.shared.usage.blocks.load(Ordering::Acquire);
-        let wanted = used.saturating_add_signed(grown.max(0)).saturating_mul(BLOCK);
-        if grown > 0 && wanted > quota { Err(StoreError::QuotaExceeded) } else { Ok(()) }
+        let Ok(grown @ 1..) = u64::try_from(grown) else { return Ok(()) };
+        let over = |used: u64| used.saturating_add(grown).saturating_mul(BLOCK) > quota;
+        if over(self.shared.usage.blocks.load(Ordering::Acquire)) {
+            self.linger.hurry();
+        }
+        if over(self.blocks_in_use()) { Err(StoreError::QuotaExceeded) } else { Ok(()) }
     }
 
     pub(crate) fn room_for_inodes(&self, more: u64) -> Result<()> {
-        let inodes = self.shared.usage.inodes.load(Ordering::Acquire);
-        if inodes.saturating_add(more) > self.config.max_inodes {
-            Err(StoreError::QuotaExceeded)
-        } else {
-            Ok(())
+        let over = |inodes: u64| inodes.saturating_add(more) > self.config.max_inodes;
+        if over(self.shared.usage.inodes.load(Ordering::Acquire)) {
+            self.linger.hurry();
         }
+        if over(self.inodes_in_use()) { Err(StoreError::QuotaExceeded) } else { Ok(()) }
     }
 }
