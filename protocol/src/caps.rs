@@ -54,8 +54,13 @@ pub const MAX_IN_FLIGHT: usize = 256;
 /// Bytes of payload that one session's requests may hold in the gateway at once.
 pub const MAX_IN_FLIGHT_BYTES: usize = 64 << 20;
 
-/// Leases one session may hold. At about 100 bytes each the worst guest costs the gateway 25 MiB.
+/// Leases one session may hold behind one door; near it the oldest are recalled for the newest. At about 250 bytes each
+/// the worst guest costs the gateway 64 MiB.
 pub const MAX_LEASES: usize = 256 << 10;
+
+/// Recalls under way at once that only make room for newer leases: a quarter of what may be queued, so that recalls
+/// others wait for are never refused for them.
+pub const MAX_SHEDDING: usize = MAX_QUEUED_NOTICES / 4;
 
 /// Open handles of one session. Beyond it `open` answers ENFILE; a Linux guest's own default is near it.
 pub const MAX_HANDLES: usize = 64 << 10;

@@ -38,6 +38,10 @@
 //! it is recalled: it goes ahead of the waiters, since the holder's kernel may hold the very lock that the
 //! invalidation needs (measured: a notification blocks until the pending create or read is answered).
 //!
+//! # A session that has many leases
+//!
+//! It gives up the oldest for the newest; see [`shed`](LeaseTable::shed).
+//!
 //! # Why nothing waits in a circle
 //!
 //! Three rules for holders, which [`crate::holder`] keeps:
@@ -50,9 +54,11 @@
 //! again by itself (Linux repeats a path operation once on ESTALE), and the other goes first.
 //! Should a guest break the rules, the deadline of its recall ends the wait and the session.
 
+mod holdings;
 mod query;
 mod read;
 mod settle;
+mod shed;
 mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -138,7 +144,7 @@ pub enum LeaseError {
         limit: usize,
     },
     /// The session has all the leases it may have.
-    #[error("the session has {limit} leases already; it must return some")]
+    #[error("the session has {limit} leases already, and answers no recalls of older ones")]
     TooManyLeases {
         /// The limit.
         limit: usize,
@@ -160,6 +166,7 @@ pub struct LeaseTable {
     deadlines: BTreeSet<(Duration, SessionId, Due)>,
     next_barrier: u64,
     grace: bool,
+    max_leases: shed::Bound,
 }
 
 impl LeaseTable {
@@ -176,12 +183,18 @@ impl LeaseTable {
         LeaseTable { grace: true, ..LeaseTable::default() }
     }
 
+    /// The same table with another bound on the leases of a session, which is [`caps::MAX_LEASES`] otherwise.
+    #[must_use]
+    pub fn with_max_leases(self, leases: usize) -> LeaseTable {
+        LeaseTable { max_leases: shed::Bound(leases), ..self }
+    }
+
     /// Lets a session take part; `patience` is how long it may take to answer a notice.
     pub fn join(&mut self, session: SessionId, patience: Duration) {
         self.clients.entry(session).or_insert_with(|| Client {
             patience,
             next_seq: 1,
-            leases: BTreeSet::new(),
+            leases: holdings::Holdings::default(),
             writes: 0,
             unanswered: 0,
             barriers: BTreeMap::new(),
@@ -191,7 +204,7 @@ impl LeaseTable {
     /// Grants what costs nobody anything, to ride on a reply. Call it *before* reading what the reply says.
     pub fn offer(&mut self, session: SessionId, ino: Ino, mode: LeaseMode) -> Option<LeaseGrant> {
         let client = self.clients.get(&session)?;
-        if self.grace || (client.leases.len() >= caps::MAX_LEASES && !client.leases.contains(&ino)) {
+        if self.grace || (client.leases.len() >= self.max_leases.0 && !client.leases.contains(ino)) {
             return None;
         }
         if let Some(inode) = self.inodes.get(&ino) {
@@ -224,8 +237,9 @@ impl LeaseTable {
         fx: &mut Effects,
     ) -> Result<(), LeaseError> {
         let client = self.clients.get(&session).ok_or(LeaseError::NoSession)?;
-        if client.leases.len() >= caps::MAX_LEASES && !client.leases.contains(&ino) {
-            return Err(LeaseError::TooManyLeases { limit: caps::MAX_LEASES });
+        if client.leases.len() >= self.max_leases.0 && !client.leases.contains(ino) {
+            self.make_room(session, now, fx);
+            return Err(LeaseError::TooManyLeases { limit: self.max_leases.0 });
         }
         self.check_room(ino)?;
         self.acquires.insert(ticket, ino);
@@ -312,6 +326,7 @@ impl LeaseTable {
             self.send_held_back(session, grant.ino, now, fx);
         }
         self.settle(grant.ino, now, fx);
+        self.make_room(session, now, fx);
     }
 
     /// The reply that was to carry a grant will not be sent.
@@ -355,19 +370,13 @@ impl LeaseTable {
         self.deadlines.iter().take_while(|(at, ..)| *at <= now).map(|(_, session, _)| *session).collect()
     }
 
-    /// When [`overdue`](LeaseTable::overdue) is next worth asking.
-    #[must_use]
-    pub fn next_deadline(&self) -> Option<Duration> {
-        self.deadlines.first().map(|(at, ..)| *at)
-    }
-
     /// Forgets a session and everything it holds or waits for.
     ///
     /// Its running changes stay until they are [finished](LeaseTable::finish).
     pub fn drop_session(&mut self, session: SessionId, now: Duration, fx: &mut Effects) {
         let Some(client) = self.clients.remove(&session) else { return };
         self.deadlines.retain(|(_, s, _)| *s != session);
-        let mut touched = client.leases;
+        let mut touched: BTreeSet<Ino> = client.leases.inos().collect();
         for (ino, inode) in &mut self.inodes {
             let before = inode.queue.len();
             inode.queue.retain(|item| !matches!(item, Item::Acquire { session: s, .. } if *s == session));
@@ -402,11 +411,11 @@ impl LeaseTable {
     /// What a session holds, for `status`, and to compare with what it says it holds.
     #[must_use]
     pub fn leases_of(&self, session: SessionId) -> Vec<LeaseGrant> {
-        let leases = self.clients.get(&session).map(|c| &c.leases).into_iter().flatten();
+        let leases = self.clients.get(&session).map(|c| c.leases.inos()).into_iter().flatten();
         leases
             .filter_map(|ino| {
-                let held = self.inodes.get(ino)?.of(session)?;
-                Some(LeaseGrant { ino: *ino, mode: held.mode, seq: held.seq })
+                let held = self.inodes.get(&ino)?.of(session)?;
+                Some(LeaseGrant { ino, mode: held.mode, seq: held.seq })
             })
             .collect()
     }

@@ -191,3 +191,137 @@ fn waiters_are_bounded() {
     let more = table.write(Ticket(9999), Some(C), &[ino(5)], T0, &mut Effects::default());
     assert_eq!(more, Err(LeaseError::TooManyWaiters { limit: caps::MAX_LEASE_WAITERS }));
 }
+
+/// A table in which sessions may hold 64 leases, and shed from 63 on.
+fn small() -> LeaseTable {
+    table().with_max_leases(64)
+}
+
+/// Grants without end; what is recalled meanwhile is answered `late` grants later.
+fn read_many(table: &mut LeaseTable, files: u64, late: usize) -> Vec<Ino> {
+    let mut order = Vec::new();
+    let mut unanswered = std::collections::VecDeque::new();
+    for n in 1..=files {
+        let grant = table.offer(A, ino(n), LeaseMode::Read).unwrap_or_else(|| panic!("no lease on file {n}"));
+        for (session, tell) in fx(|e| table.announced(A, grant, T0, e)).tell {
+            let Tell::Recall { ino, seq, to: LeaseMode::None, .. } = tell else { panic!("{tell:?}") };
+            assert_eq!(session, A);
+            order.push(ino);
+            unanswered.push_back((ino, seq));
+        }
+        while unanswered.len() > late {
+            let (ino, seq) = unanswered.pop_front().unwrap();
+            assert_eq!(fx(|e| table.recalled(A, ino, seq, T0, e)).ready, []);
+        }
+        assert!(table.leases_of(A).len() <= 64);
+    }
+    order
+}
+
+#[test]
+fn who_reads_more_files_than_the_bound_goes_on_with_the_newest() {
+    let mut table = small();
+    let order = read_many(&mut table, 1000, 0);
+    assert!(order.iter().map(|i| i.get()).eq(1..=1000 - 63), "the oldest first, each once");
+    let held: Vec<u64> = table.leases_of(A).iter().map(|g| g.ino.get()).collect();
+    assert_eq!(held, (938..=1000).collect::<Vec<_>>());
+    assert_eq!(table.next_deadline(), None);
+    fx(|e| table.drop_session(A, T0, e));
+    assert!(table.is_idle());
+}
+
+#[test]
+fn what_is_asked_for_again_is_not_the_oldest() {
+    let mut table = small();
+    read_many(&mut table, 60, 0);
+    hold(&mut table, A, 1, LeaseMode::Read);
+    for n in 61..=63 {
+        hold(&mut table, A, n, LeaseMode::Read);
+    }
+    let grant = table.offer(A, ino(64), LeaseMode::Read).unwrap();
+    assert_eq!(recalls(&fx(|e| table.announced(A, grant, T0, e))), [(A, ino(2), LeaseMode::None)]);
+}
+
+#[test]
+fn who_never_answers_reaches_the_bound_and_is_not_cut_off_for_that() {
+    let mut table = small();
+    let mut recalled = Vec::new();
+    for n in 1..=64 {
+        let grant = table.offer(A, ino(n), LeaseMode::Read).unwrap();
+        recalled.extend(recalls(&fx(|e| table.announced(A, grant, T0, e))));
+    }
+    assert_eq!(recalled, [(A, ino(1), LeaseMode::None)]);
+    assert_eq!(table.offer(A, ino(65), LeaseMode::Read), None);
+    let refused = table.acquire(Ticket(1), A, ino(65), LeaseMode::Read, T0, &mut Effects::default());
+    assert_eq!(refused, Err(LeaseError::TooManyLeases { limit: 64 }));
+    assert!(table.overdue(Duration::from_secs(1 << 40)).is_empty());
+    assert_eq!(table.unanswered(A, T0).len(), 1, "it is said again after a reconnect");
+    assert!(table.offer(B, ino(65), LeaseMode::Read).is_some(), "others have their own bound");
+}
+
+#[test]
+fn a_shed_lease_gets_a_deadline_when_somebody_waits_for_it() {
+    let mut table = small();
+    let first = hold(&mut table, A, 1, LeaseMode::Write);
+    assert_eq!(recalls(&fx(|e| assert!(table.shed(A, ino(1), T0, e)))), [(A, ino(1), LeaseMode::None)]);
+    let mut again = Effects::default();
+    assert!(!table.shed(A, ino(1), T0, &mut again) && again == Effects::default(), "once is enough");
+    let now = Duration::from_secs(100);
+    let asked = fx(|e| table.acquire(Ticket(1), B, ino(1), LeaseMode::Read, now, e).unwrap());
+    let [(A, Tell::Recall { within: caps::RECALL_DEADLINE, to: LeaseMode::None, .. })] = asked.tell[..]
+    else {
+        panic!("{asked:?}")
+    };
+    assert_eq!(table.next_deadline(), Some(now + caps::RECALL_DEADLINE));
+    let more = fx(|e| table.write(Ticket(2), Some(C), &[ino(1)], now, e).unwrap());
+    assert_eq!(more, Effects::default(), "it is said once");
+    let done = fx(|e| table.recalled(A, ino(1), first.seq, now, e));
+    assert!(matches!(done.ready[..], [(Ticket(1), Go::Granted(_))]), "{done:?}");
+    assert_eq!(table.next_deadline(), None);
+}
+
+#[test]
+fn who_waits_behind_a_holder_that_waits_for_itself_waits_no_longer_than_a_deadline() {
+    let mut table = small();
+    hold(&mut table, A, 1, LeaseMode::Read);
+    fx(|e| assert!(table.shed(A, ino(1), T0, e)));
+    fx(|e| table.acquire(Ticket(1), A, ino(1), LeaseMode::Write, T0, e).unwrap());
+    fx(|e| table.write(Ticket(2), Some(B), &[ino(1)], T0, e).unwrap());
+    assert_eq!(table.next_deadline(), Some(caps::RECALL_DEADLINE));
+    assert_eq!(fx(|e| table.drop_session(A, T0, e)).ready, [(Ticket(2), Go::Run)]);
+}
+
+#[test]
+fn what_is_in_use_is_not_shed() {
+    let mut table = small();
+    hold(&mut table, A, 1, LeaseMode::Write);
+    fx(|e| table.write(Ticket(1), Some(A), &[ino(1)], T0, e).unwrap());
+    fx(|e| assert!(!table.shed(A, ino(1), T0, e), "it is being changed"));
+    fx(|e| table.finish(Ticket(1), T0, e));
+    let promised = table.offer(A, ino(1), LeaseMode::Write).unwrap();
+    fx(|e| assert!(!table.shed(A, ino(1), T0, e), "it is on its way"));
+    fx(|e| table.announced(A, promised, T0, e));
+    fx(|e| assert!(table.shed(A, ino(1), T0, e)));
+    fx(|e| assert!(!table.shed(B, ino(1), T0, e), "B holds nothing"));
+}
+
+#[test]
+fn slow_answers_are_no_reason_to_flood_or_to_stop() {
+    let mut table = table().with_max_leases(64 << 10);
+    let mut most = 0;
+    let mut unanswered = std::collections::VecDeque::new();
+    for n in 1..=200_000 {
+        let Some(grant) = table.offer(A, ino(n), LeaseMode::Read) else { panic!("no lease on file {n}") };
+        for (_, tell) in fx(|e| table.announced(A, grant, T0, e)).tell {
+            let Tell::Recall { ino, seq, .. } = tell else { panic!("{tell:?}") };
+            unanswered.push_back((ino, seq));
+        }
+        most = most.max(unanswered.len());
+        if n % 900 == 0 {
+            for (ino, seq) in unanswered.drain(..) {
+                fx(|e| table.recalled(A, ino, seq, T0, e));
+            }
+        }
+    }
+    assert!(most <= caps::MAX_SHEDDING, "{most}");
+}

@@ -57,6 +57,27 @@ fn a_session_that_does_not_answer_is_evicted() {
 }
 
 #[test]
+fn leases_are_shed_at_any_moment() {
+    holds("shed", Rules { sheds: 1, ..Rules::default() });
+    holds(
+        "shed beside a door",
+        Rules { agents: 1, door_looks: 1, door_changes: 1, sheds: 2, ..Rules::default() },
+    );
+}
+
+#[test]
+fn connection_and_gateway_are_lost_while_leases_are_shed() {
+    let rules = Rules { agents: 1, door_changes: 1, sheds: 1, ..Rules::default() };
+    holds("shed, disconnect", Rules { disconnects: 1, ..rules.clone() });
+    holds("shed, restart", Rules { restarts: 1, ..rules });
+}
+
+#[test]
+fn a_lease_shed_without_asking_is_found() {
+    is_found(Rules { bug: Bug::ShedUnasked, looks: 2, sheds: 1, ..Rules::default() });
+}
+
+#[test]
 fn an_early_acknowledgement_is_found() {
     is_found(Rules { bug: Bug::AckBeforeInvalidate, looks: 2, ..Rules::default() });
 }

@@ -72,7 +72,7 @@ impl LeaseTable {
         let sane = |c: &&LeaseGrant| c.mode != LeaseMode::None && c.seq < u64::MAX / 2;
         for claim in claims.iter().filter(sane) {
             let Some(client) = self.clients.get_mut(&session).filter(|_| self.grace) else { break };
-            let full = client.leases.len() >= crate::caps::MAX_LEASES;
+            let full = client.leases.len() >= self.max_leases.0;
             let inode = self.inodes.entry(claim.ino).or_default();
             let free = inode
                 .held
@@ -85,7 +85,7 @@ impl LeaseTable {
             client.next_seq = client.next_seq.max(claim.seq.saturating_add(2));
             let (mode, seq) = (claim.mode, client.next_seq);
             client.next_seq = seq.saturating_add(2);
-            client.leases.insert(claim.ino);
+            client.leases.renew(claim.ino, seq);
             client.writes += usize::from(mode == LeaseMode::Write);
             inode.held.push(Held { session, mode, seq, promised: None, recall: None });
             kept.push(LeaseGrant { ino: claim.ino, mode, seq });

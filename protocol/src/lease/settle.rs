@@ -97,6 +97,8 @@ impl LeaseTable {
         for held in &mut inode.held {
             if held.session == session {
                 free &= held.recall.is_none() && held.promised.is_none();
+                // Others wait behind this request, and so for the answer to what was shed.
+                self.hasten(held, ino, now, fx);
             } else if !compatible(held.reach(), mode) {
                 free = false;
                 self.recall(held, ino, to, now, fx);
@@ -128,7 +130,7 @@ impl LeaseTable {
             Some(Recall { to: before, deadline: None }) => *before = to.min(*before),
             // On its way. What more is needed is asked for when it has been answered, so that an answer
             // is never ambiguous.
-            Some(_) => {}
+            Some(_) => self.hasten(held, ino, now, fx),
             None => {
                 held.recall = Some(Recall { to, deadline: None });
                 if held.promised.is_none() {
@@ -203,7 +205,7 @@ impl LeaseTable {
         let seq = client.next_seq;
         // One is left out for what a downgrade leaves.
         client.next_seq += 2;
-        client.leases.insert(ino);
+        client.leases.renew(ino, seq);
         let known = inode.held.iter_mut().find(|h| h.session == session);
         let mode = known.as_ref().map_or(mode, |h| h.mode.max(mode));
         let promised = Some((mode, seq));
@@ -236,7 +238,7 @@ impl LeaseTable {
         }
         let Some(client) = self.clients.get_mut(&session) else { return };
         if gone {
-            client.leases.remove(&ino);
+            client.leases.remove(ino);
         }
         let was_writer = before == LeaseMode::Write;
         let is_writer = mode == LeaseMode::Write;

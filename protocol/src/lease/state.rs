@@ -7,6 +7,7 @@ use crate::session::SessionId;
 use crate::types::{Ino, LeaseMode};
 
 use super::Ticket;
+use super::holdings::Holdings;
 use super::read::Barriers;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -14,7 +15,7 @@ pub(super) struct Client {
     /// How long it may take to answer a notice.
     pub(super) patience: Duration,
     pub(super) next_seq: u64,
-    pub(super) leases: BTreeSet<Ino>,
+    pub(super) leases: Holdings,
     /// Write leases the agent knows of.
     pub(super) writes: usize,
     /// Notices it has not answered.

@@ -287,6 +287,20 @@ impl World {
         self.effect(fx);
     }
 
+    /// The gateway wants room: a lease that is not in use is recalled, although nobody waits for it.
+    pub fn shed(&mut self, rules: &Rules, a: usize) {
+        self.sheds -= 1;
+        let mut fx = Effects::default();
+        if rules.bug == Bug::ShedUnasked {
+            for held in self.gateway.table.leases_of(sid(a)) {
+                self.gateway.table.returned(sid(a), INO, held.seq, NOW, &mut fx);
+            }
+        } else {
+            self.gateway.table.shed(sid(a), INO, NOW, &mut fx);
+        }
+        self.effect(fx);
+    }
+
     pub fn restart(&mut self, rules: &Rules) {
         self.restarts -= 1;
         let gateway = &mut self.gateway;

@@ -46,6 +46,8 @@ pub enum Bug {
     ParkReads,
     /// A request waits on for the lease it asked for, although another has brought one meanwhile.
     LeaveWaiting,
+    /// For room, the gateway forgets a lease and does not ask for it back.
+    ShedUnasked,
 }
 
 /// What the world may do, and how often.
@@ -63,6 +65,8 @@ pub struct Rules {
     pub disconnects: u8,
     pub restarts: u8,
     pub evictions: u8,
+    /// Leases recalled for room, whoever holds them.
+    pub sheds: u8,
 }
 
 impl Default for Rules {
@@ -78,6 +82,7 @@ impl Default for Rules {
             disconnects: 0,
             restarts: 0,
             evictions: 0,
+            sheds: 0,
         }
     }
 }
@@ -130,6 +135,7 @@ pub struct World {
     pub disconnects: u8,
     pub restarts: u8,
     pub evictions: u8,
+    pub sheds: u8,
     pub wrong: Option<&'static str>,
 }
 
@@ -149,6 +155,7 @@ pub enum Action {
     Disconnect(usize),
     Connect(usize),
     Evict(usize),
+    Shed(usize),
     Restart,
     EndGrace,
 }
@@ -172,6 +179,7 @@ impl Model for Rules {
             disconnects: self.disconnects,
             restarts: self.restarts,
             evictions: self.evictions,
+            sheds: self.sheds,
             wrong: None,
         }]
     }
@@ -193,6 +201,9 @@ impl Model for Rules {
             }
             if world.evictions > 0 && world.gateway.is_overdue(a) {
                 actions.push(Action::Evict(a));
+            }
+            if world.sheds > 0 {
+                actions.push(Action::Shed(a));
             }
         }
         if world.door_looks > 0 {
@@ -283,6 +294,7 @@ impl World {
             }
             Action::Connect(a) => self.connect(rules, a),
             Action::Evict(a) => self.evict(rules, a),
+            Action::Shed(a) => self.shed(rules, a),
             Action::Restart => self.restart(rules),
             Action::EndGrace => self.end_grace(),
         }
