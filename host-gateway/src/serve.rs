@@ -21,6 +21,7 @@ use thiserror::Error;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::core::limits::Limits;
 use crate::core::listen::ListenError;
 use crate::core::volumes::VolumeOptions;
 use crate::core::{Core, CoreDeps, CoreError};
@@ -134,7 +135,7 @@ async fn open(settings: &Settings) -> Result<Arc<Core>, ServeError> {
     let volumes =
         VolumeOptions { config: Config::default(), extent_cache_bytes: cache - cache / METADATA_SHARE };
     let realm = token::Realm { issuer: "mooring".to_owned(), audience: "mooring".to_owned() };
-    Ok(Core::open(CoreDeps { store, volumes, token_realm: realm }).await?)
+    Ok(Core::open(CoreDeps { store, volumes, token_realm: realm, limits: Limits::default() }).await?)
 }
 
 /// Made at the first start only: once there is data, a missing key is a loss that a new key would hide.

@@ -3,62 +3,19 @@
 
 mod core_support;
 
-use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use core_support::agent::{WRITE, name};
-use core_support::{Agent, Conduct, LIMIT, World};
+use core_support::process::Gateway;
+use core_support::{Agent, Conduct, LIMIT};
 use mooring_protocol::message::{HeldHandle, Reply, Request, Resumed};
 use mooring_protocol::status::Status;
 use mooring_protocol::types::{Handle, Ino, LeaseGrant, NewNode};
 
-const DIR: &str = "MOORING_TEST_CORE_DIR";
-const READY: &str = "the gateway is ready";
-
-/// Not a test of its own: the process that the tests below kill.
+/// Not a test of its own: the process that the test below kills.
 #[tokio::test(flavor = "multi_thread")]
 async fn gateway_process() {
-    let Ok(dir) = std::env::var(DIR) else { return };
-    let dir = Path::new(&dir);
-    let _world = if dir.join("data").exists() {
-        World::again(dir, None).await
-    } else {
-        World::furnish(dir, None).await
-    };
-    println!("{READY}");
-    std::future::pending::<()>().await;
-}
-
-struct Gateway(Child);
-
-impl Gateway {
-    fn start(dir: &Path) -> Gateway {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["gateway_process", "--exact", "--nocapture"])
-            .env(DIR, dir)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let ready = lines.map_while(Result::ok).any(|line| line.contains(READY));
-        assert!(ready, "the gateway ended before it was ready");
-        Gateway(child)
-    }
-
-    fn kill(mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
-
-impl Drop for Gateway {
-    fn drop(&mut self) {
-        // Dead already when it was killed on purpose.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+    core_support::process::serve_if_asked().await;
 }
 
 fn create(file: &str) -> Request {

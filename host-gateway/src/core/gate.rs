@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use mooring_policy::time::{Clock, Timestamp};
 use mooring_protocol::message::Door;
 use mooring_protocol::status::Status;
-use mooring_protocol::types::Ino;
+use mooring_protocol::types::{Ino, Time};
 use mooring_store::api::{Authority, Caller};
 
 use super::coherent::Coherent;
@@ -30,13 +30,12 @@ pub struct Passage {
 impl Passage {
     /// The first argument of a store operation at `now`.
     pub fn caller(&self, now: Timestamp, trace: u64) -> Caller {
-        Caller {
-            authority: self.authority.clone(),
-            root: self.root,
-            confined: self.confined,
-            now: mooring_protocol::types::Time::from_millis(now.as_millis()),
-            trace,
-        }
+        self.caller_at(Time::from_millis(now.as_millis()), trace)
+    }
+
+    /// The same, at a moment between the clock's milliseconds.
+    pub fn caller_at(&self, now: Time, trace: u64) -> Caller {
+        Caller { authority: self.authority.clone(), root: self.root, confined: self.confined, now, trace }
     }
 }
 

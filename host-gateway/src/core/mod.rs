@@ -16,6 +16,7 @@ mod error;
 mod fs;
 pub mod gate;
 pub mod identity;
+pub mod limits;
 pub mod listen;
 pub mod registry;
 pub mod session;
@@ -50,6 +51,7 @@ use doors::Doors;
 pub use error::CoreError;
 use gate::{Gate, Passage};
 use identity::Who;
+use limits::Limits;
 use listen::{HttpDoors, ListenError, Listeners};
 use registry::{Registry, is_share};
 use sessions::{Closed, Found, Sessions};
@@ -78,6 +80,8 @@ pub struct CoreDeps {
     pub volumes: VolumeOptions,
     /// Who issues tokens and for whom.
     pub token_realm: token::Realm,
+    /// What one guest may take.
+    pub limits: Limits,
 }
 
 /// The core of a gateway.
@@ -151,7 +155,7 @@ impl Core {
     /// # Errors
     /// The registry cannot be opened (another gateway has it, a key is missing), or records cannot be kept.
     pub async fn open(deps: CoreDeps) -> Result<Arc<Core>, CoreError> {
-        let CoreDeps { store, volumes, token_realm } = deps;
+        let CoreDeps { store, volumes, token_realm, limits } = deps;
         let realm = Realm::open(store.clone()).await?;
         let registry = Arc::new(ArcSwap::from_pointee(Registry::read(&realm).await?));
         let tasks = TaskTracker::new();
@@ -159,13 +163,13 @@ impl Core {
         let found = Found::read(&path).map_err(|source| CoreError::Records { path, source })?;
         let doors = Arc::new(Doors {
             registry,
-            volumes: Volumes::new(realm.clone(), store.clone(), volumes, tasks.clone()),
+            volumes: Volumes::new(realm.clone(), store.clone(), (volumes, limits), tasks.clone()),
             grace: found.grace().clone(),
             token_realm,
             clock: store.clock,
             random: store.random,
         });
-        let sessions = Sessions::new(found, doors.clone(), tasks.clone());
+        let sessions = Sessions::new(found, doors.clone(), limits, tasks.clone());
         let listeners = Listeners::new(sessions.clone(), tasks.clone());
         let core = Arc::new(Core {
             realm,

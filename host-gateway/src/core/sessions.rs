@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use super::coherent::grace::Grace;
 use super::gate::Gate;
 use super::identity::Who;
+use super::limits::Limits;
 use super::session::record::{Record, Records};
 use super::session::{Session, Surroundings};
 
@@ -68,9 +69,9 @@ impl Found {
 
 impl Sessions {
     /// The sessions on record, which may now come back, and room for others.
-    pub fn new(found: Found, gate: Arc<dyn Gate>, tasks: TaskTracker) -> Arc<Sessions> {
+    pub fn new(found: Found, gate: Arc<dyn Gate>, limits: Limits, tasks: TaskTracker) -> Arc<Sessions> {
         let Found { records, sessions, grace } = found;
-        let around = Surroundings { gate, records, grace, tasks };
+        let around = Surroundings { gate, records, grace, tasks, limits, moments: Arc::default() };
         if !sessions.is_empty() {
             tracing::info!(sessions = sessions.len(), "sessions of before the start may come back");
         }

@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use super::coherent::Coherent;
 use super::coherent::grace::Grace;
 use super::error::CoreError;
+use super::limits::Limits;
 
 /// A volume nobody has used for this long is closed.
 const IDLE: Duration = Duration::from_secs(300);
@@ -50,6 +51,7 @@ pub struct Volumes {
     realm: Arc<Realm>,
     store: RealmOptions,
     options: VolumeOptions,
+    limits: Limits,
     tasks: TaskTracker,
 }
 
@@ -57,10 +59,10 @@ impl Volumes {
     pub(super) fn new(
         realm: Arc<Realm>,
         store: RealmOptions,
-        options: VolumeOptions,
+        (options, limits): (VolumeOptions, Limits),
         tasks: TaskTracker,
     ) -> Volumes {
-        Volumes { slots: Mutex::new(HashMap::new()), realm, store, options, tasks }
+        Volumes { slots: Mutex::new(HashMap::new()), realm, store, options, limits, tasks }
     }
 
     /// Where a volume lies.
@@ -105,7 +107,8 @@ impl Volumes {
         let volume =
             Volume::open_local(options).await.map_err(|source| CoreError::Volume { volume: id, source })?;
         let recovering = grace.is_pending(id);
-        let coherent = Coherent::new(id, volume.clone(), self.store.clock.clone(), recovering);
+        let coherent =
+            Coherent::new(id, volume.clone(), self.store.clock.clone(), self.limits.leases, recovering);
         let stop = CancellationToken::new();
         let watch = tokio::spawn(coherent.clone().watch(stop.clone()));
         let (grace, recovered, stopped) = (grace.clone(), coherent.clone(), stop.clone());

@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 pub mod agent;
+pub mod process;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use mooring_gateway::core::coherent::OneShot;
 use mooring_gateway::core::gate::Gate;
 use mooring_gateway::core::identity::Who;
+use mooring_gateway::core::limits::Limits;
 use mooring_gateway::core::volumes::VolumeOptions;
 use mooring_gateway::core::{Core, CoreDeps};
 use mooring_policy::action::ActionSet;
@@ -52,12 +54,18 @@ impl World {
     /// Two tenants; acme has a bucket `photos` and VMs `one`, `two`, `three`, globex a VM `g`.
     pub async fn new() -> World {
         let temp = Arc::new(tempfile::tempdir().unwrap());
-        World::furnish(temp.path(), Some(temp.clone())).await
+        World::furnish(temp.path(), Some(temp.clone()), Limits::default()).await
+    }
+
+    /// The same with other limits.
+    pub async fn with_limits(limits: Limits) -> World {
+        let temp = Arc::new(tempfile::tempdir().unwrap());
+        World::furnish(temp.path(), Some(temp.clone()), limits).await
     }
 
     /// The same in a directory that somebody else keeps.
-    pub async fn furnish(dir: &Path, temp: Option<Arc<TempDir>>) -> World {
-        let world = World::open(dir, temp).await;
+    pub async fn furnish(dir: &Path, temp: Option<Arc<TempDir>>, limits: Limits) -> World {
+        let world = World::open(dir, temp, limits).await;
         let realm = world.core.realm();
         for name in ["acme", "globex"] {
             realm.tenant_create(&tenant(name)).await.unwrap();
@@ -70,7 +78,7 @@ impl World {
         world
     }
 
-    async fn open(dir: &Path, temp: Option<Arc<TempDir>>) -> World {
+    async fn open(dir: &Path, temp: Option<Arc<TempDir>>, limits: Limits) -> World {
         let data = DataDir::open(dir.join("data")).unwrap();
         let master = data.master_key();
         let master = match MasterKey::load(&master) {
@@ -86,13 +94,13 @@ impl World {
         };
         let volumes = VolumeOptions { config: Default::default(), extent_cache_bytes: 16 << 20 };
         let token_realm = token::Realm { issuer: "mooring".into(), audience: "mooring".into() };
-        let core = Core::open(CoreDeps { store, volumes, token_realm }).await.unwrap();
+        let core = Core::open(CoreDeps { store, volumes, token_realm, limits }).await.unwrap();
         World { core, dir: dir.to_owned(), _temp: temp }
     }
 
     /// Opens the same directory again.
     pub async fn again(dir: &Path, temp: Option<Arc<TempDir>>) -> World {
-        let world = World::open(dir, temp).await;
+        let world = World::open(dir, temp, Limits::default()).await;
         world.core.listen_all().await.unwrap();
         world
     }

@@ -135,17 +135,19 @@ impl Wish {
 }
 
 impl Coherent {
-    /// A volume; `recovering` when sessions of before the start may still hold something of it.
+    /// A volume on which a session may hold so many leases; `recovering` when sessions of before the start may still
+    /// hold something of it.
     pub fn new(
         id: VolumeId,
         inner: Arc<dyn Objects>,
         time: Arc<dyn Clock>,
+        max_leases: usize,
         recovering: bool,
     ) -> Arc<Coherent> {
         Arc::new(Coherent {
             id,
             inner,
-            state: Mutex::new(State::new(recovering)),
+            state: Mutex::new(State::new(max_leases, recovering)),
             locks: Locks::default(),
             time,
             due: Notify::new(),

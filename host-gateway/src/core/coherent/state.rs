@@ -27,9 +27,10 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(recovering: bool) -> State {
+    pub(super) fn new(max_leases: usize, recovering: bool) -> State {
+        let table = if recovering { LeaseTable::recovering() } else { LeaseTable::new() };
         State {
-            table: if recovering { LeaseTable::recovering() } else { LeaseTable::new() },
+            table: table.with_max_leases(max_leases),
             links: HashMap::new(),
             waiters: HashMap::new(),
             deaf: Vec::new(),

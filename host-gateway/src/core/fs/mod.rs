@@ -28,20 +28,10 @@ const MAX_LOOKS: usize = 8;
 /// Result of an operation: what goes to the guest.
 type Outcome<T = Done> = Result<T, Status>;
 
-pub(super) use doubt::differs_twice;
+pub(super) use doubt::{differs_twice, is_done, leaves_its_moment, see};
 
-/// Carries out one request; one that may have been carried out before a restart is first looked for.
+/// Carries out one request.
 pub(super) async fn perform(ask: &Ask<'_>, request: Request) -> Outcome {
-    match ask.doubtful {
-        Some(begun) if !ask.again && doubt::is_done(ask, &request, begun).await? => {
-            let ask = Ask { again: true, ..ask.clone() };
-            carry_out(&ask, request).await
-        }
-        _ => carry_out(ask, request).await,
-    }
-}
-
-async fn carry_out(ask: &Ask<'_>, request: Request) -> Outcome {
     if ask.door.passage.read_only && writes(&request) {
         return Err(Status::ReadOnly);
     }

@@ -107,7 +107,7 @@ async fn welcome(
         .connect(&who, &hello)
         .map_err(|s| Refusal(s, "too many sessions; end some or wait for old ones to pass".into()))?;
     let doors = gate.doors(&who).await;
-    let (queue, outlet) = Queue::new();
+    let (queue, outlet) = Queue::new(session.around.limits.stalled);
     let stop = CancellationToken::new();
     let answer = Welcome {
         version,

@@ -15,6 +15,7 @@
 
 pub mod conn;
 pub mod handles;
+pub mod moments;
 pub mod outgoing;
 pub mod record;
 pub(crate) mod request;
@@ -27,7 +28,6 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use mooring_policy::ids::VolumeId;
-use mooring_policy::time::Timestamp;
 use mooring_protocol::caps;
 use mooring_protocol::frame::{Header, Kind, encode_into};
 use mooring_protocol::message::Notice;
@@ -42,9 +42,11 @@ use tokio_util::task::TaskTracker;
 use super::coherent::{HolderLink, NoticesFull};
 use super::gate::{Gate, Passage};
 use super::identity::Who;
+use super::limits::Limits;
 use handles::{Handles, OpenFile};
+use moments::Moments;
 use outgoing::Queue;
-use record::{AppliedLog, Record, Records};
+use record::{AppliedLog, Begun, Record, Records};
 
 /// Bytes counted by one permit of a session's budget. Permits are counted in 32 bits.
 pub(crate) const BUDGET_UNIT: usize = 1024;
@@ -103,6 +105,10 @@ pub struct Surroundings {
     pub grace: Arc<super::coherent::grace::Grace>,
     /// Every task that a shutdown waits for.
     pub tasks: TaskTracker,
+    /// What one guest may take.
+    pub limits: Limits,
+    /// Moments of requests.
+    pub moments: Arc<Moments>,
 }
 
 /// See the [module](self).
@@ -114,8 +120,8 @@ pub struct Session {
     state: Mutex<State>,
     handles: Mutex<Handles>,
     applied: AppliedLog,
-    /// Requests that were begun before this gateway started, and when: they may have been carried out.
-    doubtful: Mutex<HashMap<u64, Timestamp>>,
+    /// Requests that were begun before this gateway started: they may have been carried out.
+    doubtful: Mutex<HashMap<u64, Begun>>,
     /// Requests in flight: from being read to being answered on the wire.
     slots: Arc<Semaphore>,
     /// Their payloads, in units of [`BUDGET_UNIT`].

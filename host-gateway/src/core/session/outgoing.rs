@@ -17,9 +17,6 @@ use super::OpenDoor;
 /// there are at most [`caps::MAX_IN_FLIGHT`] of them on each of two connections; the rest is for notices.
 const QUEUE: usize = 2 * caps::MAX_IN_FLIGHT + caps::MAX_QUEUED_NOTICES + 16;
 
-/// A guest that takes nothing for this long is cut off.
-const STALLED: Duration = Duration::from_secs(30);
-
 /// Small frames gathered into one write, in bytes.
 const GATHER: usize = 64 << 10;
 
@@ -58,11 +55,11 @@ pub struct Queue {
 pub struct Refused;
 
 impl Queue {
-    /// A queue and its other end.
-    pub fn new() -> (Queue, Outlet) {
+    /// A queue and its other end, which gives a guest up that takes nothing for `stalled`.
+    pub fn new(stalled: Duration) -> (Queue, Outlet) {
         let (tx, rx) = mpsc::channel(QUEUE);
         let notices = Arc::new(AtomicUsize::new(0));
-        (Queue { tx, notices: notices.clone() }, Outlet { rx, notices })
+        (Queue { tx, notices: notices.clone() }, Outlet { rx, notices, stalled })
     }
 
     /// Queues a reply. Never waits.
@@ -85,14 +82,15 @@ impl Queue {
 pub struct Outlet {
     rx: mpsc::Receiver<Outgoing>,
     notices: Arc<AtomicUsize>,
+    stalled: Duration,
 }
 
 /// Why writing ended.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteEnd {
     /// The guest takes nothing.
-    #[error("the guest has read nothing for {} s", STALLED.as_secs())]
-    Stalled,
+    #[error("the guest has read nothing for {0:?}")]
+    Stalled(Duration),
     /// The stream failed.
     #[error("the connection broke")]
     Io(#[from] std::io::Error),
@@ -101,6 +99,7 @@ pub enum WriteEnd {
 impl Outlet {
     /// Writes frames until every [`Queue`] is dropped and what was queued is out.
     pub async fn run<W: AsyncWrite + Unpin>(mut self, stream: &mut W) -> Result<(), WriteEnd> {
+        let stalled = self.stalled;
         let mut small = BytesMut::new();
         let mut held = Vec::new();
         while let Some(first) = self.rx.recv().await {
@@ -127,20 +126,23 @@ impl Outlet {
                 Some(frame) => (&frame.payload[0][..], &frame.payload[1..]),
                 None => (&[][..], &[][..]),
             };
-            patiently(write_frame(stream, &small, payload)).await?;
+            patiently(stalled, write_frame(stream, &small, payload)).await?;
             for part in rest {
-                patiently(stream.write_all(part)).await?;
+                patiently(stalled, stream.write_all(part)).await?;
             }
         }
-        patiently(stream.flush()).await?;
-        patiently(stream.shutdown()).await
+        patiently(stalled, stream.flush()).await?;
+        patiently(stalled, stream.shutdown()).await
     }
 }
 
-async fn patiently(what: impl Future<Output = std::io::Result<()>>) -> Result<(), WriteEnd> {
-    match tokio::time::timeout(STALLED, what).await {
+async fn patiently(
+    stalled: Duration,
+    what: impl Future<Output = std::io::Result<()>>,
+) -> Result<(), WriteEnd> {
+    match tokio::time::timeout(stalled, what).await {
         Ok(done) => Ok(done?),
-        Err(_) => Err(WriteEnd::Stalled),
+        Err(_) => Err(WriteEnd::Stalled(stalled)),
     }
 }
 

@@ -5,11 +5,12 @@
 //! | file | content |
 //! |---|---|
 //! | `<id>` | the record: who may resume it, its epoch, the doors it has open. Replaced by rename. |
-//! | `<id>.applied` | what became of requests, appended: 8 bytes of id, 8 of milliseconds since 1970, little-endian |
+//! | `<id>.applied` | what became of requests, appended: three words of 8 bytes, little-endian: id, moment, what was seen |
 //!
 //! An entry says that a request is *done*; it is appended before the reply is queued. Where doing it twice would differ
 //! from once, an entry before says that it was *begun* (the id's top bit). A request that was begun and not done when
-//! the process died may or may not have been carried out; who sends it again is answered by what is found then.
+//! the process died may or may not have been carried out; who sends it again is answered by what is found then. For
+//! that a beginning notes its moment (nanoseconds since 1970) and what it saw ([`Begun`]); an end notes neither.
 //!
 //! Nothing here is synced: the page cache outlives this process, and a host that goes down takes its VMs with it. A torn
 //! last id is dropped. A record that cannot be read is removed and its session is lost, which the log says.
@@ -22,10 +23,12 @@ use std::path::{Path, PathBuf};
 
 use mooring_policy::ids::VolumeId;
 use mooring_policy::principal::Principal;
-use mooring_policy::time::Timestamp;
 use mooring_protocol::session::{Applied, SessionId, SessionRecord};
+use mooring_protocol::types::Time;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+
+use super::moments::{from_nanos, to_nanos};
 
 /// Entries in the appended file before it is written anew.
 const MAX_APPENDED: usize = 16 * Applied::WINDOW;
@@ -34,13 +37,22 @@ const MAX_APPENDED: usize = 16 * Applied::WINDOW;
 const WINDOW: usize = 2 * Applied::WINDOW;
 
 /// Bytes of an entry.
-const ENTRY_LEN: usize = 2 * size_of::<u64>();
+const ENTRY_LEN: usize = 3 * size_of::<u64>();
 
 /// Marks the id of a request that was begun. Ids are counted up from one, so none reaches it.
 const BEGUN: u64 = 1 << 63;
 
-/// An id, marked or not, and when.
-type Entry = (u64, u64);
+/// An id, marked or not; when; and what was seen.
+type Entry = [u64; 3];
+
+/// What is known of a request that was begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Begun {
+    /// Its moment, which no other request has.
+    pub at: Time,
+    /// What its operation found before it changed anything, in its own terms.
+    pub seen: u64,
+}
 
 /// What is kept of a session.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -55,7 +67,7 @@ pub struct Record {
     pub doors: Vec<(u64, VolumeId)>,
     /// Requests that were begun, and are not known to be done. Kept in the other file.
     #[serde(skip)]
-    pub doubtful: HashMap<u64, Timestamp>,
+    pub doubtful: HashMap<u64, Begun>,
 }
 
 /// The appended file of one session. Its own lock covers one small write into the page cache.
@@ -72,13 +84,17 @@ struct Appended {
 
 impl AppliedLog {
     /// Notes that a request is about to be carried out.
-    pub fn begun(&self, request: u64, now: Timestamp) -> io::Result<()> {
-        if request & BEGUN == 0 { self.push((request | BEGUN, now.as_millis())) } else { Ok(()) }
+    pub fn begun(&self, request: u64, begun: Begun) -> io::Result<()> {
+        if request & BEGUN == 0 {
+            self.push([request | BEGUN, to_nanos(begun.at), begun.seen])
+        } else {
+            Ok(())
+        }
     }
 
     /// Notes that a request is done. To be called before its reply is queued.
-    pub fn done(&self, request: u64, now: Timestamp) -> io::Result<()> {
-        if request & BEGUN == 0 { self.push((request, now.as_millis())) } else { Ok(()) }
+    pub fn done(&self, request: u64) -> io::Result<()> {
+        if request & BEGUN == 0 { self.push([request, 0, 0]) } else { Ok(()) }
     }
 
     fn push(&self, entry: Entry) -> io::Result<()> {
@@ -117,10 +133,11 @@ impl Appended {
     }
 }
 
-fn encode((id, at): Entry) -> [u8; ENTRY_LEN] {
+fn encode(entry: Entry) -> [u8; ENTRY_LEN] {
     let mut raw = [0; ENTRY_LEN];
-    raw[..8].copy_from_slice(&id.to_le_bytes());
-    raw[8..].copy_from_slice(&at.to_le_bytes());
+    for (place, word) in raw.as_chunks_mut::<8>().0.iter_mut().zip(entry) {
+        *place = word.to_le_bytes();
+    }
     raw
 }
 
@@ -130,11 +147,9 @@ fn read_entries(path: &Path) -> io::Result<Vec<Entry>> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(e) => return Err(e),
     };
-    let words = bytes.chunks_exact(ENTRY_LEN).filter_map(|entry| {
-        let (id, at) = entry.split_first_chunk::<8>()?;
-        Some((u64::from_le_bytes(*id), u64::from_le_bytes(*at.first_chunk()?)))
-    });
-    Ok(words.collect())
+    let (words, _) = bytes.as_chunks::<8>();
+    let (entries, _) = words.as_chunks::<3>();
+    Ok(entries.iter().map(|entry| entry.map(u64::from_le_bytes)).collect())
 }
 
 /// The directory of records.
@@ -173,9 +188,9 @@ impl Records {
         let bytes = fs::read(path)?;
         let mut record: Record =
             postcard::from_bytes(&bytes).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
-        for (id, at) in read_entries(&self.applied_path(record.session.id))? {
+        for [id, at, seen] in read_entries(&self.applied_path(record.session.id))? {
             if id & BEGUN != 0 {
-                record.doubtful.insert(id ^ BEGUN, Timestamp::from_millis(at));
+                record.doubtful.insert(id ^ BEGUN, Begun { at: from_nanos(at), seen });
             } else {
                 record.doubtful.remove(&id);
                 record.session.applied.insert(id);
@@ -247,19 +262,19 @@ mod tests {
         assert!(found.is_empty());
         records.put(&record(5)).unwrap();
         let log = records.log(SessionId(5));
-        let now = Timestamp::from_millis(1000);
-        log.begun(1, now).unwrap();
-        log.done(1, now).unwrap();
-        log.begun(2, now).unwrap();
-        log.done(3, now).unwrap();
+        let begun = Begun { at: Time { secs: 1, nanos: 7 }, seen: 42 };
+        log.begun(1, begun).unwrap();
+        log.done(1).unwrap();
+        log.begun(2, begun).unwrap();
+        log.done(3).unwrap();
         let path = dir.path().join(format!("{}.applied", SessionId(5)));
         OpenOptions::new().append(true).open(&path).unwrap().write_all(&[1, 2, 3]).unwrap();
 
         let (records, found) = Records::open(dir.path()).unwrap();
         let applied = &found[0].session.applied;
         assert!(applied.contains(1) && !applied.contains(2) && applied.contains(3));
-        assert_eq!(found[0].doubtful, HashMap::from([(2, now)]));
-        records.log(SessionId(5)).done(2, now).unwrap();
+        assert_eq!(found[0].doubtful, HashMap::from([(2, begun)]));
+        records.log(SessionId(5)).done(2).unwrap();
         let (_, found) = Records::open(dir.path()).unwrap();
         assert!(found[0].session.applied.contains(2) && found[0].doubtful.is_empty());
     }
@@ -272,7 +287,7 @@ mod tests {
         let log = records.log(SessionId(5));
         let last = 3 * MAX_APPENDED as u64;
         for id in 1..=last {
-            log.done(id, Timestamp::ZERO).unwrap();
+            log.done(id).unwrap();
         }
         let path = dir.path().join(format!("{}.applied", SessionId(5)));
         assert!(fs::metadata(path).unwrap().len() <= (MAX_APPENDED * ENTRY_LEN) as u64);

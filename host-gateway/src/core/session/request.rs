@@ -5,19 +5,19 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use mooring_policy::time::Timestamp;
 use mooring_protocol::caps;
 use mooring_protocol::frame::{BodyError, Frame, HEADER_LEN, Header, Watermarks};
 use mooring_protocol::message::{Ack, Notice, Reply, Request};
 use mooring_protocol::session::Admit;
 use mooring_protocol::status::Status;
-use mooring_protocol::types::LeaseGrant;
+use mooring_protocol::types::{LeaseGrant, Time};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::outgoing::{Outgoing, Queue, Room};
+use super::record::Begun;
 use super::{BUDGET_UNIT, Connection, OpenDoor, Running, Session};
 use crate::core::coherent::{Pass, Patience, Wish};
 use crate::core::fs;
@@ -61,15 +61,16 @@ pub(crate) struct Ask<'a> {
     pub payload: Bytes,
     /// Done before a restart whose reply was lost: build the answer from what is there.
     pub again: bool,
-    /// Begun before a restart, at this moment, and perhaps carried out.
-    pub doubtful: Option<Timestamp>,
+    /// The moment it leaves at what it makes, when it is told by that.
+    pub moment: Option<Time>,
     pub(in crate::core) trace: u64,
 }
 
 impl Ask<'_> {
     /// The first argument of a store operation, at this moment.
     pub fn caller(&self) -> mooring_store::api::Caller {
-        self.door.passage.caller(self.session.around.gate.clock().now(), self.trace)
+        let now = self.moment.unwrap_or_else(|| self.session.next_moment());
+        self.door.passage.caller_at(now, self.trace)
     }
 
     /// The last check before something is done, after whatever was waited for.
@@ -167,24 +168,47 @@ impl Session {
             Ok(door) => door,
             Err(status) => return self.fail(&header, None, status, room),
         };
-        let doubtful = if changes { self.doubtful.lock().remove(&header.request) } else { None };
-        let now = self.around.gate.clock().now();
-        if fs::differs_twice(&request)
-            && let Err(error) = self.applied.begun(header.request, now)
-        {
-            tracing::error!(session = %self.id, %error, "a request could not be noted: after a restart it may be done twice");
+        let moment = fs::leaves_its_moment(&request).then(|| self.next_moment());
+        let mut ask =
+            Ask { session: &self, door: &door, patience, payload, again, moment, trace: header.trace };
+        if let Err(status) = self.begin(&mut ask, header.request, &request).await {
+            return self.fail(&header, Some(&door), status, room);
         }
-        let ask =
-            Ask { session: &self, door: &door, patience, payload, again, doubtful, trace: header.trace };
         match fs::perform(&ask, request).await {
             Ok(done) => {
-                if changes && let Err(error) = self.applied.done(header.request, now) {
+                if changes && let Err(error) = self.applied.done(header.request) {
                     tracing::error!(session = %self.id, %error, "a finished request could not be noted: after a restart it may be done twice");
                 }
                 self.succeed(&header, &door, done, changes, room);
             }
             Err(status) => self.fail(&header, Some(&door), status, room),
         }
+    }
+
+    /// Finds out whether a request was done before this gateway started, and notes one that begins now. In this order: a
+    /// new note would hide the one that tells of the first time.
+    async fn begin(&self, ask: &mut Ask<'_>, id: u64, request: &Request) -> Result<(), Status> {
+        if ask.again || !fs::differs_twice(request) {
+            return Ok(());
+        }
+        let earlier = self.doubtful.lock().remove(&id);
+        if let Some(earlier) = earlier
+            && fs::is_done(ask, request, earlier).await?
+        {
+            ask.again = true;
+            return Ok(());
+        }
+        let begun =
+            Begun { at: ask.moment.unwrap_or_else(|| self.next_moment()), seen: fs::see(ask, request).await };
+        if let Err(error) = self.applied.begun(id, begun) {
+            tracing::error!(session = %self.id, %error, "a request could not be noted: after a restart it may be done twice");
+        }
+        Ok(())
+    }
+
+    /// A moment that no other request has.
+    pub(super) fn next_moment(&self) -> Time {
+        self.around.moments.next(self.around.gate.clock().now())
     }
 
     fn succeed(&self, header: &Header, door: &Arc<OpenDoor>, done: Done, changes: bool, room: Room) {
