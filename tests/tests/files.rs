@@ -6,6 +6,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, ensure};
 use mooring_tests::e2e::{Pattern, Site, refused, work};
@@ -51,6 +52,35 @@ async fn files_are_made_written_and_removed() -> Result<()> {
         ensure!(around[1..5001] == [0xee; 5000], "a write in the middle");
         ensure!(around[5001] == pattern.bytes(3_005_000, 2)[1], "and not a byte further");
         Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_listing_disturbs_nobody_who_reads() -> Result<()> {
+    like_on_a_disk(|dir| {
+        let path = dir.join("read");
+        fs::write(&path, "sixteen bytes...")?;
+        fs::set_permissions(&path, Permissions::from_mode(0o751))?;
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let lister = scope.spawn(|| {
+                while !over.load(Ordering::Acquire) {
+                    ensure!(fs::read_dir(dir)?.count() == 1);
+                }
+                Ok(())
+            });
+            let read = (0..2000).try_for_each(|_| {
+                let file = File::open(&path)?;
+                let now = file.metadata()?;
+                ensure!(now.len() == 16 && now.mode() & 0o7777 == 0o751, "{now:?}");
+                let mut bytes = [0; 64];
+                ensure!(file.read_at(&mut bytes, 0)? == 16, "the file's end has moved");
+                Ok(())
+            });
+            over.store(true, Ordering::Release);
+            lister.join().map_err(|_| anyhow::anyhow!("the lister panicked"))?.and(read)
+        })
     })
     .await
 }

@@ -111,14 +111,12 @@ impl Filesystem for Null {
         Ok(())
     }
 
-    async fn readdir(&self, _: Caller, _: NodeId, _: u64, offset: u64, _plus: bool) -> Result<DirPage> {
+    async fn readdir(&self, _: Caller, _: NodeId, _: u64, offset: u64) -> Result<DirPage> {
         let names: Vec<(Bytes, NodeId)> =
             self.files.lock().0.iter().map(|(name, &node)| (name.clone(), node)).collect();
-        let entries = names
-            .into_iter()
-            .map(|(name, ino)| DirEntry { ino, kind: libc::S_IFREG, name, attr: self.attr(ino).ok() })
-            .collect();
+        let entries =
+            names.into_iter().map(|(name, ino)| DirEntry { ino, kind: libc::S_IFREG, name }).collect();
         let from = usize::try_from(offset).map_err(|_| Errno::INVAL)?;
-        Ok(DirPage { entries: Arc::new(entries), from, base: 0, ttl: Duration::ZERO, holds: Vec::new() })
+        Ok(DirPage { entries: Arc::new(entries), from, base: 0 })
     }
 }

@@ -9,7 +9,7 @@ use mooring_protocol::types::Ino;
 use rustix::io::Errno;
 
 use super::convert::kind_bits;
-use super::{Door, FOR_EVER, errno, odd};
+use super::{Door, errno, odd};
 use crate::fuse::{DirEntry, DirPage, NodeId, Opened, Result};
 
 /// Entries asked for at once.
@@ -91,20 +91,13 @@ impl Door {
             ino: self.to_node(e.ino),
             kind: kind_bits(e.kind),
             name: Bytes::copy_from_slice(e.name.as_bytes()),
-            attr: e.attr.as_ref().filter(|_| self.read_only).map(|a| self.to_attr(a)),
         });
         place.page = Arc::new(entries.collect());
         Ok(())
     }
 
     fn page(&self, place: &Place, from: usize) -> DirPage {
-        DirPage {
-            entries: place.page.clone(),
-            from,
-            base: place.base,
-            ttl: std::time::Duration::ZERO,
-            holds: Vec::new(),
-        }
+        DirPage { entries: place.page.clone(), from, base: place.base }
     }
 
     fn dots(&self, ino: Ino, cookie: u64) -> DirPage {
@@ -112,15 +105,12 @@ impl Door {
             ino: self.to_node(ino),
             kind: libc::S_IFDIR,
             name: Bytes::from_static(name),
-            attr: None,
         };
         DirPage {
             entries: Arc::new(vec![dot(b"."), dot(b"..")]),
             // Below 2, so it fits.
             from: cookie as usize,
             base: 0,
-            ttl: FOR_EVER,
-            holds: Vec::new(),
         }
     }
 }

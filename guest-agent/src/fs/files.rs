@@ -124,7 +124,7 @@ impl Door {
         file.alive()?;
         if file.mode.append {
             self.hand_over(&file.node).await;
-            return self.fetch(&file, offset, size, false).await;
+            return self.fetch(&file, offset, size, false).await.map(|(data, _)| data);
         }
         // Written bytes are mostly in the kernel's own pages; where it asks, they go to the gateway first.
         let gathered = {
@@ -146,19 +146,21 @@ impl Door {
                 used @ (Use::Lease | Use::Without) => {
                     let data = self.fetch(&file, offset, size, false).await;
                     file.node.end(op, used);
-                    return data;
+                    return data.map(|(data, _)| data);
                 }
                 Use::Hold => changed.await,
                 Use::Acquire => {
-                    let data = self.fetch(&file, offset, size, true).await?;
-                    // With a grant the data is covered by it. Else the lease has to be waited for, and what was
-                    // read before it proves nothing.
+                    let (data, grant) = self.fetch(&file, offset, size, true).await?;
                     match file.node.begin(op) {
+                        // Only the very lease that came with the data covers it. One that was granted later, after a
+                        // recall of that one, says nothing of what was read before it.
+                        Use::Lease if !file.node.holds(grant) => file.node.end(op, Use::Lease),
                         used @ (Use::Lease | Use::Without) => {
                             file.node.end(op, used);
                             return Ok(data);
                         }
                         Use::Hold => {}
+                        // None came with the data: it has to be waited for, and then the data is read again.
                         Use::Acquire => self.acquire(&file.node, LeaseMode::Read).await?,
                     }
                 }
@@ -166,11 +168,23 @@ impl Door {
         }
     }
 
-    async fn fetch(&self, file: &OpenFile, offset: u64, size: u32, want_lease: bool) -> Result<Bytes> {
-        let request = Request::Read { ino: file.node.ino, handle: file.handle, offset, size, want_lease };
-        match self.ask_with(request, Bytes::new()).await.map_err(errno)? {
-            (Reply::Data { .. }, data) if data.len() <= size as usize => Ok(data),
-            (other, _) => Err(odd(&other)),
+    /// Bytes from the gateway, and the number of the lease that came with them.
+    async fn fetch(
+        &self,
+        file: &OpenFile,
+        offset: u64,
+        size: u32,
+        want_lease: bool,
+    ) -> Result<(Bytes, Option<u64>)> {
+        let ino = file.node.ino;
+        let request = Request::Read { ino, handle: file.handle, offset, size, want_lease };
+        let (answer, data) = self.ask_with(request, Bytes::new()).await.map_err(errno)?;
+        match answer.reply {
+            Reply::Data { .. } if data.len() <= size as usize => {
+                let grant = answer.leases.iter().find(|grant| grant.ino == ino);
+                Ok((data, grant.map(|grant| grant.seq)))
+            }
+            other => Err(odd(&other)),
         }
     }
 
@@ -293,11 +307,9 @@ impl Door {
             stamp: None,
             clear_suid_sgid: kill,
         };
-        match self.ask_with(request, data).await.map_err(errno)? {
-            (Reply::Written { count, attr }, _) => {
-                Ok((u32::try_from(count).map_err(|_| Errno::PROTO)?, attr))
-            }
-            (other, _) => Err(odd(&other)),
+        match self.ask_with(request, data).await.map_err(errno)?.0.reply {
+            Reply::Written { count, attr } => Ok((u32::try_from(count).map_err(|_| Errno::PROTO)?, attr)),
+            other => Err(odd(&other)),
         }
     }
 
@@ -345,6 +357,11 @@ impl Node {
             state.kernel_pages = true;
         }
         used
+    }
+
+    /// Whether the lease held is the one with this number, without a break.
+    fn holds(&self, grant: Option<u64>) -> bool {
+        grant == Some(self.state.lock().holder.seq())
     }
 
     pub(super) fn end(&self, op: Op, used: Use) {

@@ -117,9 +117,9 @@ impl Door {
                 clear_suid_sgid: batch.clear_suid_sgid,
             };
             async move {
-                match self.ask_with(request, run.clone()).await? {
-                    (Reply::Written { count, .. }, _) if count == run.len() as u64 => Ok(()),
-                    (other, _) => {
+                match self.ask_with(request, run.clone()).await?.0.reply {
+                    Reply::Written { count, .. } if count == run.len() as u64 => Ok(()),
+                    other => {
                         tracing::error!(?other, "a write was answered with something else");
                         Err(Status::Io)
                     }

@@ -210,7 +210,7 @@ impl Door {
 
     /// Asks the gateway something about this door.
     async fn ask(&self, request: Request) -> std::result::Result<Reply, Status> {
-        self.ask_with(request, Bytes::new()).await.map(|(reply, _)| reply)
+        self.ask_with(request, Bytes::new()).await.map(|(answer, _)| answer.reply)
     }
 
     async fn ask_with(&self, request: Request, payload: Bytes) -> Outcome {
@@ -267,6 +267,11 @@ impl Filesystem for Door {
         let _ = self.notifier.set(notifier);
     }
 
+    fn forget(&self, node: NodeId, _: u64) {
+        if let Ok(ino) = self.to_ino(node) {
+            self.forgotten(ino);
+        }
+    }
     async fn lookup(&self, _: Caller, parent: NodeId, name: Bytes) -> Result<Entry> {
         self.op_lookup(parent, &name).await
     }
@@ -332,7 +337,7 @@ impl Filesystem for Door {
     async fn opendir(&self, _: Caller, node: NodeId) -> Result<Opened> {
         self.op_opendir(node)
     }
-    async fn readdir(&self, _: Caller, _: NodeId, fh: u64, offset: u64, _plus: bool) -> Result<DirPage> {
+    async fn readdir(&self, _: Caller, _: NodeId, fh: u64, offset: u64) -> Result<DirPage> {
         self.op_readdir(fh, offset).await
     }
     async fn releasedir(&self, _: NodeId, fh: u64) -> Result<()> {

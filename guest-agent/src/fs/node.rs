@@ -58,6 +58,9 @@ pub struct NodeState {
     pub told: HashSet<Bytes>,
     /// The kernel may have pages of this file.
     pub kernel_pages: bool,
+    /// An answer gave the kernel lasting attributes, and nothing has shown since that it has used it. Should it not know
+    /// the inode, it is about to.
+    pub owed: bool,
     /// Pages of writes that the kernel waits for.
     pub writing: Vec<Span>,
     /// Writes not handed over.
@@ -95,6 +98,7 @@ impl Node {
                 names: HashMap::new(),
                 told: HashSet::new(),
                 kernel_pages: false,
+                owed: false,
                 writing: Vec::new(),
                 gather: Gather::default(),
                 sending: None,
@@ -124,6 +128,7 @@ impl Node {
         state.used = Instant::now();
         let attr = state.visible_attr()?;
         let hold = state.kernel_may_keep().then(|| self.gate.hold());
+        state.owed |= hold.is_some();
         Some((attr, hold))
     }
 }

@@ -4,6 +4,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use mooring_protocol::holder::{OnRecall, Range as Span, Step};
 use mooring_protocol::message::{Ack, Notice, Request};
@@ -12,6 +13,10 @@ use mooring_protocol::types::{Ino, LeaseGrant, LeaseMode};
 
 use super::Door;
 use super::node::Node;
+use crate::fuse::{Notifier, Told};
+
+/// A program that was killed never uses its answer; for one that lives this is long.
+const USED_BY_THEN: Duration = Duration::from_secs(1);
 
 impl Door {
     /// Takes a notice. Called by the reading task; the work is done elsewhere.
@@ -112,9 +117,35 @@ impl Door {
             notifier.entry(kernel_node, name).await;
         }
         if !pages && spans.contains(&Span::ALL) {
-            return notifier.attr(kernel_node).await;
+            return self.drop_attr(node, notifier).await;
         }
         self.drop_pages(node, spans).await;
+    }
+
+    /// Drops the kernel's attributes of a node.
+    ///
+    /// An answer that is written is not an answer that is used: the program that waits for it has to be woken first.
+    /// Where the kernel knows the inode already that is no matter, since it ignores attributes asked for before they
+    /// were dropped. Where it does not, the inode would be made of that answer after the kernel was told in vain, and its
+    /// attributes would be kept for ever. So the kernel is told again until it knows the inode, or has forgotten it.
+    async fn drop_attr(&self, node: &Node, notifier: &Notifier) {
+        let until = Instant::now() + USED_BY_THEN;
+        let mut pause = Duration::from_micros(50);
+        while notifier.attr(self.to_node(node.ino)).await == Told::Unknown
+            && node.state.lock().owed
+            && Instant::now() < until
+        {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(10));
+        }
+        node.state.lock().owed = false;
+    }
+
+    /// The kernel has used every answer that told of this inode, and dropped it.
+    pub(super) fn forgotten(&self, ino: Ino) {
+        if let Some(node) = self.table.known(ino) {
+            node.state.lock().owed = false;
+        }
     }
 
     /// Tells the gateway that a lease we had no use for is free.

@@ -31,6 +31,11 @@ impl Table {
         self.shard(ino).lock().entry(ino.get()).or_insert_with(|| Node::new(ino)).clone()
     }
 
+    /// The node of an inode, if there is one.
+    pub fn known(&self, ino: Ino) -> Option<Arc<Node>> {
+        self.shard(ino).lock().get(&ino.get()).cloned()
+    }
+
     /// All nodes.
     pub fn all(&self) -> Vec<Arc<Node>> {
         self.shards.iter().flat_map(|s| s.lock().values().cloned().collect::<Vec<_>>()).collect()

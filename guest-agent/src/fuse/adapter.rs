@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use super::answers::{Data, Listing, ListingPlus, Place, Written, Xattr};
+use super::answers::{Data, Listing, Place, Written, Xattr};
 use super::filesystem::{Filesystem, Result};
 use super::mount;
 use super::reply::{Answer, Counters, Op, Reply};
@@ -336,21 +336,7 @@ impl<F: Filesystem> fuser::Filesystem for Adapter<F> {
     ) {
         let (node, fh) = (ino.0, fh.0);
         self.run::<Listing, _>(Op::ReadDir, req, node, reply, |fs, by| async move {
-            fs.readdir(by, node, fh, offset, false).await.map(Listing)
-        });
-    }
-
-    fn readdirplus(
-        &self,
-        req: &Request,
-        ino: INodeNo,
-        fh: FileHandle,
-        offset: u64,
-        reply: fuser::ReplyDirectoryPlus,
-    ) {
-        let (node, fh) = (ino.0, fh.0);
-        self.run::<ListingPlus, _>(Op::ReadDirPlus, req, node, reply, |fs, by| async move {
-            fs.readdir(by, node, fh, offset, true).await.map(ListingPlus)
+            fs.readdir(by, node, fh, offset).await.map(Listing)
         });
     }
 

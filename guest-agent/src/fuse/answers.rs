@@ -23,8 +23,6 @@ pub(super) struct Written(pub u32);
 pub(super) struct Place(pub i64);
 /// A listing of names and types.
 pub(super) struct Listing(pub DirPage);
-/// A listing with attributes.
-pub(super) struct ListingPlus(pub DirPage);
 /// An extended attribute, or only its size.
 pub(super) enum Xattr {
     /// The kernel asked how large it is.
@@ -101,23 +99,6 @@ answer!(Listing, fuser::ReplyDirectory, |v, r| {
     }
     r.ok();
 });
-answer!(ListingPlus, fuser::ReplyDirectoryPlus, |v, r| {
-    let mut r = r;
-    let page = v.0;
-    for (i, e) in page.entries.iter().enumerate().skip(page.from) {
-        // Node number 0 beside a full entry: the kernel lists it and looks it up when somebody asks.
-        let (node, attr) = match &e.attr {
-            Some(attr) => (e.ino, file_attr(attr)),
-            None => (0, fuser::FileAttr { ino: INodeNo(e.ino), kind: file_type(e.kind), ..absent() }),
-        };
-        let name = OsStr::from_bytes(&e.name);
-        if r.add(INodeNo(node), page.base + i as u64 + 1, name, &page.ttl, &attr, GENERATION) {
-            break;
-        }
-    }
-    r.ok();
-});
-
 fn open_flags(o: &Opened) -> FopenFlags {
     let mut flags = FopenFlags::empty();
     flags.set(FopenFlags::FOPEN_DIRECT_IO, o.direct_io);

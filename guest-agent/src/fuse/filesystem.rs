@@ -171,14 +171,13 @@ pub trait Filesystem: Send + Sync + 'static {
         async { Ok(Opened::default()) }
     }
 
-    /// Lists from the place after cookie `offset`. With `plus`, entries should carry attributes.
+    /// Lists from the place after cookie `offset`.
     fn readdir(
         &self,
         by: Caller,
         node: NodeId,
         fh: u64,
         offset: u64,
-        plus: bool,
     ) -> impl Future<Output = Result<DirPage>> + Send;
 
     /// Closes a directory.

@@ -30,7 +30,7 @@ pub mod wait;
 pub use filesystem::{Filesystem, Result};
 pub use hold::{Gate, Hold};
 pub use mount::{Mount, MountError, MountOptions};
-pub use notify::{Notifier, Range};
+pub use notify::{Notifier, Range, Told};
 pub use reply::{Counters, Op};
 pub use rustix::io::Errno;
 pub use types::*;

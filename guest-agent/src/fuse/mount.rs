@@ -1,5 +1,6 @@
 //! Mounting: options, kernel capabilities, read-ahead, and taking it down again.
 
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,13 +27,12 @@ const THREADS: usize = 2;
 /// Not here on purpose: the write-back cache (it hides dirty pages from us for 30 s), `AUTO_INVAL_DATA` (it
 /// drops pages whenever a time stamp moves; leases say when pages end), `ATOMIC_O_TRUNC` (a read-only open of a
 /// running program would truncate it before the kernel says "text file busy"), `FLOCK_LOCKS` (the library does not say which
-/// kind of lock is meant), `SETXATTR_EXT` (changes a layout the library reads).
+/// kind of lock is meant), `SETXATTR_EXT` (changes a layout the library reads), `DO_READDIRPLUS` (each entry is a lookup,
+/// with attributes; the library cannot leave them out, and made-up ones would show as the file's own).
 const WANTED: &[InitFlags] = &[
     InitFlags::FUSE_EXPLICIT_INVAL_DATA,
     InitFlags::FUSE_PARALLEL_DIROPS,
     InitFlags::FUSE_HANDLE_KILLPRIV_V2,
-    InitFlags::FUSE_DO_READDIRPLUS,
-    InitFlags::FUSE_READDIRPLUS_AUTO,
     InitFlags::FUSE_POSIX_LOCKS,
     InitFlags::FUSE_CACHE_SYMLINKS,
     InitFlags::FUSE_ASYNC_DIO,
@@ -123,7 +123,8 @@ impl Mount {
         let thread_error = |source| MountError::Threads { path: path.to_owned(), source };
 
         let session = fuser::Session::new(adapter, path, &config(options)).map_err(mount_error)?;
-        let notifier = Notifier::new(session.notifier(), runtime.clone());
+        let device = session.as_fd().try_clone_to_owned().map_err(thread_error)?;
+        let notifier = Notifier::new(session.notifier(), device, runtime.clone());
         fs.mounted(notifier.clone());
         let session = session.spawn().map_err(thread_error)?;
         if let Err(error) = raise_read_ahead(path, options.read_ahead_kib) {

@@ -31,7 +31,7 @@ macro_rules! ops {
 
 ops! {
     Lookup, GetAttr, SetAttr, ReadLink, MkNod, MkDir, Symlink, Link, Unlink, RmDir, Rename, Open, Create, Read,
-    Write, Flush, Release, Fsync, OpenDir, ReadDir, ReadDirPlus, ReleaseDir, FsyncDir, StatFs, SetXattr, GetXattr,
+    Write, Flush, Release, Fsync, OpenDir, ReadDir, ReleaseDir, FsyncDir, StatFs, SetXattr, GetXattr,
     ListXattr, RemoveXattr, GetLk, SetLk, Fallocate, Lseek, CopyFileRange,
 }
 

@@ -105,8 +105,6 @@ pub struct DirEntry {
     pub kind: u32,
     /// The name.
     pub name: Bytes,
-    /// For `readdirplus`: the kernel takes this as a lookup. `None` gives only name and type.
-    pub attr: Option<Attr>,
 }
 
 /// A piece of a listing: the entries from `from` on. The cookie of entry `i` is `base + i + 1`, so a
@@ -119,10 +117,6 @@ pub struct DirPage {
     pub from: usize,
     /// Cookie of the place before the first of `entries`.
     pub base: u64,
-    /// Life of names and attributes in the kernel.
-    pub ttl: Duration,
-    /// What that rests on, until the answer is written.
-    pub holds: Vec<Hold>,
 }
 
 /// A time to set.

@@ -270,7 +270,7 @@ fn answered(inner: &Inner, frame: &Frame) {
         status => Err(status),
     };
     inner.hooks.replied(call.door, &call.request, call.mark, answer.as_ref().map_err(|s| *s));
-    let _ = call.done.send(answer.map(|a| (a.reply, frame.payload.clone())));
+    let _ = call.done.send(answer.map(|answer| (answer, frame.payload.clone())));
 }
 
 fn noticed(inner: &Inner, frame: &Frame) -> Result<(), LinkError> {

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use mooring_protocol::caps;
 use mooring_protocol::frame::{Header, Kind, Watermarks};
-use mooring_protocol::message::{Ack, Answer, Door, HeldHandle, HeldLock, Notice, Reply, Request, Welcome};
+use mooring_protocol::message::{Ack, Answer, Door, HeldHandle, HeldLock, Notice, Request, Welcome};
 use mooring_protocol::status::Status;
 use mooring_protocol::types::{Handle, LeaseGrant, Time};
 use parking_lot::Mutex;
@@ -29,8 +29,8 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 pub use stream::{ConnectError, Duplex, Port, Target, TargetError};
 
-/// What a call brings back: the reply and its payload, or the status of its failure.
-pub type Outcome = Result<(Reply, Bytes), Status>;
+/// What a call brings back: the reply with the leases it granted and its payload, or the status of its failure.
+pub type Outcome = Result<(Answer, Bytes), Status>;
 
 /// What the cache knew when a call was made; see `fs::absorb`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
