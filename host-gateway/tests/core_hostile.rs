@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use core_support::agent::{READ, WRITE, name, send};
 use core_support::{Agent, Conduct, LIMIT, World};
+use mooring_policy::action::ActionSet;
 use mooring_protocol::caps;
 use mooring_protocol::frame::{FrameReader, HEADER_LEN, Header, Kind, Side, encode_into};
 use mooring_protocol::message::{Ack, Hello, Reply, Request, Resume};
@@ -132,6 +133,13 @@ async fn what_is_not_there_or_not_theirs_is_not_found() {
         let refused = foreign.call_at(door, &Request::GetAttr { ino: Ino::ROOT }, &[]).await.unwrap_err();
         assert_eq!(refused, Status::NotFound, "door {door}: the same whether there is one or not");
     }
+    // A share's door is its grantee's alone: its owner comes in by its own, and before it was accepted nobody did.
+    agent.mkdir(Ino::ROOT, "given").await.unwrap();
+    let (_, share) = world.share("given", ActionSet::READ).await;
+    assert_eq!(agent.call_at(share, &Request::StatFs, &[]).await.unwrap_err(), Status::NotFound);
+    foreign.call_at(share, &Request::StatFs, &[]).await.unwrap();
+    let next = foreign.call_at(share ^ 1, &Request::StatFs, &[]).await;
+    assert_eq!(next.unwrap_err(), Status::NotFound);
     let nowhere = Ino::new(Ino::MAX).unwrap();
     assert!(agent.getattr(nowhere).await.is_err());
     assert!(agent.open(nowhere, READ).await.is_err());

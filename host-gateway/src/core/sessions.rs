@@ -71,7 +71,15 @@ impl Sessions {
     /// The sessions on record, which may now come back, and room for others.
     pub fn new(found: Found, gate: Arc<dyn Gate>, limits: Limits, tasks: TaskTracker) -> Arc<Sessions> {
         let Found { records, sessions, grace } = found;
-        let around = Surroundings { gate, records, grace, tasks, limits, moments: Arc::default() };
+        let around = Surroundings {
+            gate,
+            records,
+            grace,
+            tasks,
+            limits,
+            moments: Arc::default(),
+            allowances: Arc::default(),
+        };
         if !sessions.is_empty() {
             tracing::info!(sessions = sessions.len(), "sessions of before the start may come back");
         }

@@ -145,6 +145,23 @@ impl Agent {
         rx
     }
 
+    /// Sends a body that may be no request at all.
+    pub async fn ask_raw(
+        &self,
+        door: u64,
+        body: &[u8],
+    ) -> oneshot::Receiver<Result<(Answer, Bytes), Status>> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let (tx, rx) = oneshot::channel();
+        if let Some(waiting) = &mut *self.answers.lock() {
+            waiting.insert(id, tx);
+        }
+        let header = Header { volume: door, epoch: self.epoch, request: id, ..Header::new(Kind::Request) };
+        let head = header.to_bytes(u32::try_from(body.len()).unwrap(), 0);
+        let _ = write_frame(&mut *self.out.lock().await, &head, body).await;
+        rx
+    }
+
     pub async fn cancel(&self, request: u64) {
         let header = Header { epoch: self.epoch, request, ..Header::new(Kind::Cancel) };
         send(&mut *self.out.lock().await, &header, &(), &[]).await;

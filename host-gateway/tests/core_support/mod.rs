@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod process;
+pub mod raw;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -13,6 +13,7 @@ use mooring_protocol::types::Time;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
+use super::allowance::request_bytes;
 use super::outgoing::{Outgoing, Queue, Room};
 use super::{Connection, Session};
 use crate::core::identity::{Peer, Who};
@@ -94,6 +95,13 @@ async fn welcome(
             "the agent speaks versions {low} to {high}, this gateway {version}; upgrade the older side"
         );
         return Err(Refusal(Status::VersionMismatch, why));
+    }
+    // A VM is who its channel says, and every channel is one VM's: a unix socket that only its hypervisor can reach, or
+    // a context id that the registry gives to one VM and takes away when it is detached. So no value is handed out that
+    // a VM would have to show; one that is shown all the same was meant for another gateway, or for another VM.
+    if hello.enrolment.is_some() {
+        let why = "this gateway hands out no enrolment values; remove it from the agent's settings";
+        return Err(Refusal(Status::Unauthenticated, why.into()));
     }
     let gate = sessions.gate();
     let who = identify(sessions, peer, hello.token.as_deref())?;
@@ -244,7 +252,9 @@ async fn read_all<R: AsyncRead + Unpin>(
     while let Some(frame) = reader.next().await? {
         match frame.header.kind {
             Kind::Request => {
-                let Some(room) = session.make_room(frame.payload.len()).await else { return Ok(()) };
+                let Some(room) = session.make_room(request_bytes(&frame)).await else {
+                    return Ok(());
+                };
                 session.take(epoch, queue, frame, room);
             }
             Kind::Cancel => session.cancel(frame.header.request),

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use mooring_protocol::caps;
 use mooring_protocol::status::Status;
 use mooring_protocol::types::{Handle, Ino, OpenMode};
 
 use super::OpenDoor;
+use super::allowance::Allowance;
 
 /// One open file; it pins its inode in the store.
 #[derive(Clone)]
@@ -21,16 +21,21 @@ pub struct OpenFile {
 }
 
 /// All open files of a session.
-#[derive(Default)]
 pub struct Handles {
+    allowance: Arc<Allowance>,
     files: HashMap<Handle, OpenFile>,
     last: u64,
 }
 
 impl Handles {
+    /// None yet, of a guest that may have so many.
+    pub fn new(allowance: Arc<Allowance>) -> Handles {
+        Handles { allowance, files: HashMap::new(), last: 0 }
+    }
+
     /// Takes a file in. When there are too many it comes back, to be unpinned.
     pub fn insert(&mut self, file: OpenFile) -> Result<Handle, OpenFile> {
-        if self.files.len() >= caps::MAX_HANDLES {
+        if !self.allowance.take_handle() {
             return Err(file);
         }
         let handle = loop {
@@ -46,7 +51,7 @@ impl Handles {
 
     /// Puts a file back under the number it had before a restart. It comes back when that cannot be.
     pub fn restore(&mut self, handle: Handle, file: OpenFile) -> Result<(), OpenFile> {
-        if handle.0 == 0 || self.files.len() >= caps::MAX_HANDLES || self.files.contains_key(&handle) {
+        if handle.0 == 0 || self.files.contains_key(&handle) || !self.allowance.take_handle() {
             return Err(file);
         }
         self.files.insert(handle, file);
@@ -64,17 +69,23 @@ impl Handles {
     /// Takes a file out.
     pub fn remove(&mut self, door: &Arc<OpenDoor>, handle: Handle) -> Result<OpenFile, Status> {
         self.files.get(&handle).filter(|f| Arc::ptr_eq(&f.door, door)).ok_or(Status::BadHandle)?;
+        self.allowance.return_handles(1);
         self.files.remove(&handle).ok_or(Status::BadHandle)
     }
 
     /// Takes out everything opened through this door.
     pub fn remove_door(&mut self, door: &Arc<OpenDoor>) -> Vec<OpenFile> {
-        self.files.extract_if(|_, f| Arc::ptr_eq(&f.door, door)).map(|(_, f)| f).collect()
+        let out: Vec<OpenFile> =
+            self.files.extract_if(|_, f| Arc::ptr_eq(&f.door, door)).map(|(_, f)| f).collect();
+        self.allowance.return_handles(out.len());
+        out
     }
 
     /// Takes out everything.
     pub fn drain(&mut self) -> Vec<OpenFile> {
-        self.files.drain().map(|(_, f)| f).collect()
+        let out: Vec<OpenFile> = self.files.drain().map(|(_, f)| f).collect();
+        self.allowance.return_handles(out.len());
+        out
     }
 
     /// How many.

@@ -13,6 +13,7 @@
 //! Order of locks: a volume's lease table first, then a session's state. Nothing here calls a volume with its own
 //! state locked.
 
+pub mod allowance;
 pub mod conn;
 pub mod handles;
 pub mod moments;
@@ -43,13 +44,11 @@ use super::coherent::{HolderLink, NoticesFull};
 use super::gate::{Gate, Passage};
 use super::identity::Who;
 use super::limits::Limits;
+use allowance::{Allowance, Allowances};
 use handles::{Handles, OpenFile};
 use moments::Moments;
 use outgoing::Queue;
 use record::{AppliedLog, Begun, Record, Records};
-
-/// Bytes counted by one permit of a session's budget. Permits are counted in 32 bits.
-pub(crate) const BUDGET_UNIT: usize = 1024;
 
 /// A door that a session has open.
 pub struct OpenDoor {
@@ -109,6 +108,8 @@ pub struct Surroundings {
     pub limits: Limits,
     /// Moments of requests.
     pub moments: Arc<Moments>,
+    /// What guests may hold.
+    pub allowances: Arc<Allowances>,
 }
 
 /// See the [module](self).
@@ -124,8 +125,8 @@ pub struct Session {
     doubtful: Mutex<HashMap<u64, Begun>>,
     /// Requests in flight: from being read to being answered on the wire.
     slots: Arc<Semaphore>,
-    /// Their payloads, in units of [`BUDGET_UNIT`].
-    budget: Arc<Semaphore>,
+    /// What its guest may hold in all.
+    allowance: Arc<Allowance>,
     /// One door is opened at a time, so that no two tasks open the same one.
     opening: tokio::sync::Mutex<()>,
     /// It comes from a record, and its agent has not asked for anything but to reclaim.
@@ -139,6 +140,7 @@ impl Session {
     /// A session around a machine that is new or comes from a record.
     pub fn new(machine: machine::Session, who: Who, boot: [u8; 16], around: Surroundings) -> Arc<Session> {
         let id = machine.id();
+        let allowance = around.allowances.of(&who);
         let applied = around.records.log(id);
         Arc::new(Session {
             id,
@@ -154,9 +156,9 @@ impl Session {
                 doors: HashMap::new(),
                 to_reclaim: HashMap::new(),
             }),
-            handles: Mutex::new(Handles::default()),
+            handles: Mutex::new(Handles::new(allowance.clone())),
             slots: Arc::new(Semaphore::new(caps::MAX_IN_FLIGHT)),
-            budget: Arc::new(Semaphore::new(caps::MAX_IN_FLIGHT_BYTES / BUDGET_UNIT)),
+            allowance,
             opening: tokio::sync::Mutex::new(()),
             reclaiming: AtomicBool::new(false),
             ending: AtomicBool::new(false),

@@ -11,14 +11,14 @@ use mooring_protocol::message::{Ack, Notice, Reply, Request};
 use mooring_protocol::session::Admit;
 use mooring_protocol::status::Status;
 use mooring_protocol::types::{LeaseGrant, Time};
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
+use super::allowance::answer_bytes;
 use super::outgoing::{Outgoing, Queue, Room};
 use super::record::Begun;
-use super::{BUDGET_UNIT, Connection, OpenDoor, Running, Session};
+use super::{Connection, OpenDoor, Running, Session};
 use crate::core::coherent::{Pass, Patience, Wish};
 use crate::core::fs;
 
@@ -90,9 +90,9 @@ impl Ask<'_> {
 
 impl Session {
     /// Room for one more request; waits until there is, which is what slows a guest down that sends too fast.
-    pub(super) async fn make_room(&self, payload: usize) -> Option<Room> {
+    pub(super) async fn make_room(&self, bytes: usize) -> Option<Room> {
         let slot = self.slots.clone().acquire_owned().await.ok()?;
-        Some(Room { slot: Some(slot), bytes: reserve(&self.budget, payload).await })
+        Some(Room { slot: Some(slot), bytes: self.allowance.reserve(bytes).await })
     }
 
     /// Takes a request of the connection with `epoch`.
@@ -159,9 +159,10 @@ impl Session {
             ms => Duration::from_millis(ms.into()).min(caps::MAX_REQUEST_DEADLINE),
         };
         let patience = Patience { until: Instant::now() + wait, cancel };
-        if let Request::Read { size, .. } = &request {
-            // The answer's bytes count like a request's: a guest that does not read its answers stops here.
-            room.bytes = reserve(&self.budget, (*size as usize).min(caps::MAX_PAYLOAD)).await;
+        // The answer's bytes count like a request's: a guest that does not read its answers stops here.
+        let expected = answer_bytes(&request);
+        if expected > 0 {
+            room.bytes = self.allowance.reserve(expected).await;
         }
         let changes = changes(&request);
         let door = match self.door(header.volume).await {
@@ -324,11 +325,6 @@ impl Session {
 /// The connection that waits for an answer, if it is still there.
 fn waiting(connection: Option<&Connection>, running: Option<Running>) -> Option<&Connection> {
     connection.filter(|c| running.is_some_and(|r| r.epoch == c.epoch))
-}
-
-async fn reserve(budget: &Arc<Semaphore>, bytes: usize) -> Option<tokio::sync::OwnedSemaphorePermit> {
-    let units = u32::try_from(bytes.div_ceil(BUDGET_UNIT)).ok().filter(|u| *u > 0)?;
-    budget.clone().acquire_many_owned(units).await.ok()
 }
 
 /// Queues an answer. False when nobody is there to read it.
