@@ -3,7 +3,10 @@
 //! Each point states the claim it attacks. They are compiled in always: a point that is not armed is one relaxed
 //! load. Only tests arm them, through [`arm`]; a process serves one armed point at a time.
 
-use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
+use parking_lot::RwLock;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering};
+use std::sync::{Arc, Weak};
 
 macro_rules! points {
     ($($(#[doc = $claim:literal])+ $name:ident),+ $(,)?) => {
@@ -113,5 +116,37 @@ pub(crate) fn pass(point: Point) -> std::io::Result<()> {
                 std::thread::park();
             }
         }
+    }
+}
+
+/// Stands between the store and the disk where files and directories are made durable, so that a test can tell what
+/// loss of power would leave.
+pub trait Medium: Send + Sync {
+    /// Called in the place of `sync`, which makes durable what `path` holds now.
+    fn sync(&self, path: &Path, sync: &mut dyn FnMut() -> std::io::Result<()>) -> std::io::Result<()>;
+}
+
+static WATCHED: AtomicBool = AtomicBool::new(false);
+static MEDIA: RwLock<Vec<(PathBuf, Weak<dyn Medium>)>> = RwLock::new(Vec::new());
+
+/// Shows `medium` all that is made durable below `dir` from now on, as long as somebody keeps it.
+pub fn watch(dir: &Path, medium: &Arc<dyn Medium>) {
+    let mut media = MEDIA.write();
+    media.retain(|(_, known)| known.strong_count() > 0);
+    media.push((dir.to_path_buf(), Arc::downgrade(medium)));
+    WATCHED.store(true, Ordering::SeqCst);
+}
+
+/// Makes durable what `path` holds, before the eyes of who watches.
+pub(crate) fn sync(path: &Path, mut sync: impl FnMut() -> std::io::Result<()>) -> std::io::Result<()> {
+    if !WATCHED.load(Ordering::Relaxed) {
+        return sync();
+    }
+    let media = MEDIA.read();
+    let medium = media.iter().find(|(dir, _)| path.starts_with(dir)).and_then(|(_, medium)| medium.upgrade());
+    drop(media);
+    match medium {
+        Some(medium) => medium.sync(path, &mut sync),
+        None => sync(),
     }
 }

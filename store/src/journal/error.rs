@@ -75,6 +75,14 @@ pub enum JournalError {
         /// What the system said. Shared, because every waiter of one fdatasync gets it.
         source: std::sync::Arc<std::io::Error>,
     },
+    /// What the records name could not be made durable, so neither can they.
+    #[error("cannot sync the data that journal {path} names: {source}")]
+    Data {
+        /// The directory.
+        path: PathBuf,
+        /// What the data's store said.
+        source: super::DataError,
+    },
     /// The journal's key cannot be made, or a record does not open.
     #[error(transparent)]
     Seal(#[from] crate::seal::SealError),

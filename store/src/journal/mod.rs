@@ -7,6 +7,8 @@
 //!   share the next.
 //! * Recovery ([`recover`]) gives back a prefix of what was appended, at least up to the last sync. A torn tail
 //!   is dropped; damage is an error, told apart as [`format`] explains.
+//! * Records may name bytes kept elsewhere ([`Data`]). Those are made durable first, and a record that outlived them is
+//!   dropped with all behind it ([`cut`] says why this takes both).
 //!
 //! # How
 //!
@@ -23,6 +25,7 @@
 //! A failed write or fdatasync stops the journal for good: what the kernel kept of it is unknown, and a later
 //! fdatasync would report success for lost pages. Reopening finds out what is there.
 
+mod cut;
 mod error;
 mod format;
 mod recover;
@@ -50,6 +53,16 @@ pub const FILE_BYTES: u64 = 16 << 20;
 /// never sync, and lets the engine move rows to its tables, for which it waits until they are synced here.
 pub const BACKGROUND_SYNC: Duration = Duration::from_millis(200);
 
+/// A failure of [`Data`].
+pub type DataError = Arc<dyn std::error::Error + Send + Sync>;
+
+/// Bytes that records name and that are kept elsewhere. They are stored there before a record that names them is
+/// appended.
+pub trait Data: Send + Sync + 'static {
+    /// Makes durable all that was stored before the call. Blocking. A failure stops the journal.
+    fn sync(&self) -> Result<(), DataError>;
+}
+
 /// Where a journal is and what it needs.
 #[derive(Clone)]
 pub struct JournalOptions {
@@ -59,6 +72,8 @@ pub struct JournalOptions {
     pub keys: VolumeKeys,
     /// Salts come from here.
     pub random: Arc<dyn Random>,
+    /// What records name; `None` when they name nothing.
+    pub data: Option<Arc<dyn Data>>,
     /// Size of a file, [`FILE_BYTES`] but for tests.
     pub file_bytes: u64,
     /// See [`BACKGROUND_SYNC`].
@@ -69,7 +84,7 @@ impl JournalOptions {
     /// The options everybody uses.
     #[must_use]
     pub fn new(dir: PathBuf, keys: VolumeKeys, random: Arc<dyn Random>) -> Self {
-        Self { dir, keys, random, file_bytes: FILE_BYTES, background_sync: BACKGROUND_SYNC }
+        Self { dir, keys, random, data: None, file_bytes: FILE_BYTES, background_sync: BACKGROUND_SYNC }
     }
 
     /// Largest body of a record.

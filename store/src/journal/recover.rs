@@ -6,7 +6,7 @@
 
 use super::format::{self, Found, HEAD_BYTES, Head};
 use super::{JournalError, JournalOptions, io_error};
-use crate::failpoints::{Point, pass};
+use crate::failpoints::{self, Point, pass};
 use crate::seal::Cipher;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -27,6 +27,7 @@ pub struct Recovery {
     pub(super) kept: Vec<Kept>,
     pub(super) next_id: u64,
     pub(super) next_number: u64,
+    pub(super) synced: u64,
     /// Bytes dropped as torn: for the log.
     pub torn_bytes: u64,
 }
@@ -38,7 +39,7 @@ pub fn recover(options: JournalOptions, after: u64) -> Result<Recovery, JournalE
     let mut files = list(&options.dir)?;
     let last_number = files.last().map_or(0, |(number, _)| *number);
     skip_old(&mut files, &options, after)?;
-    let mut state = Walk { kept: Vec::new(), next_id: after + 1, cut: None, torn_bytes: 0 };
+    let mut state = Walk { kept: Vec::new(), next_id: after + 1, synced: after, cut: None, torn_bytes: 0 };
     let mut dropped = Vec::new();
     for (number, path) in files {
         if state.file(&options, number, &path, after)? == Keep::No {
@@ -46,15 +47,22 @@ pub fn recover(options: JournalOptions, after: u64) -> Result<Recovery, JournalE
         }
     }
     remove_dropped(&options.dir, &dropped)?;
-    let Walk { kept, next_id, torn_bytes, .. } = state;
+    let Walk { kept, next_id, torn_bytes, synced, .. } = state;
     // The engine waits for a sync before it relies on records, and a stopped process may have left them in the
     // page cache only: what is replayed counts as synced from here on.
     for Kept { path, .. } in &kept {
-        let synced = File::open(path).and_then(|file| file.sync_data());
-        synced.map_err(|error| io_error("sync", path, error))?;
+        let done = File::open(path).and_then(|file| failpoints::sync(path, || file.sync_data()));
+        done.map_err(|error| io_error("sync", path, error))?;
     }
     // Records that the engine has in its tables already may be torn here; new ones go behind them.
-    Ok(Recovery { options, kept, next_id: next_id.max(after + 1), next_number: last_number + 1, torn_bytes })
+    Ok(Recovery {
+        options,
+        kept,
+        next_id: next_id.max(after + 1),
+        next_number: last_number + 1,
+        synced,
+        torn_bytes,
+    })
 }
 
 /// Journal files by number.
@@ -107,6 +115,8 @@ enum Keep {
 struct Walk {
     kept: Vec<Kept>,
     next_id: u64,
+    /// The last record that a later one, or the engine, knows to be on the medium.
+    synced: u64,
     /// Where the sequence ended: the file and offset of the torn record.
     cut: Option<(PathBuf, usize)>,
     torn_bytes: u64,
@@ -148,6 +158,7 @@ impl Walk {
             );
             return Err(JournalError::Gap { path: options.dir.clone(), detail });
         }
+        self.synced = self.synced.max(head.synced);
         self.records(&bytes, path)?;
         self.kept.push(Kept { path: path.to_path_buf(), head, last_id: self.next_id - 1 });
         Ok(Keep::Yes)
@@ -159,6 +170,7 @@ impl Walk {
             match format::read_record(file, at) {
                 Found::Record(record) if record.id == self.next_id => {
                     self.next_id += 1;
+                    self.synced = self.synced.max(record.synced);
                     at += record.bytes;
                 }
                 Found::Record(record) => {
@@ -195,7 +207,7 @@ fn highest(file: &[u8]) -> u64 {
     format::highest_synced(file, HEAD_BYTES).unwrap_or(0)
 }
 
-fn remove_dropped(dir: &Path, dropped: &[PathBuf]) -> Result<(), JournalError> {
+pub(super) fn remove_dropped(dir: &Path, dropped: &[PathBuf]) -> Result<(), JournalError> {
     pass(Point::JournalMidRecover).map_err(|error| io_error("recover", dir, error))?;
     for path in dropped {
         pass(Point::JournalMidRecover).map_err(|error| io_error("recover", path, error))?;
@@ -205,10 +217,10 @@ fn remove_dropped(dir: &Path, dropped: &[PathBuf]) -> Result<(), JournalError> {
         return Ok(());
     }
     // Durable before a new file begins where the dropped ones did.
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| io_error("sync", dir, error))
+    failpoints::sync(dir, || File::open(dir)?.sync_all()).map_err(|error| io_error("sync", dir, error))
 }
 
-fn read_up_to(path: &Path, limit: usize) -> Result<Vec<u8>, JournalError> {
+pub(super) fn read_up_to(path: &Path, limit: usize) -> Result<Vec<u8>, JournalError> {
     use std::io::Read;
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(limit as u64).read_to_end(&mut bytes));
@@ -223,11 +235,24 @@ impl Recovery {
         self.next_id
     }
 
+    /// The error for data that could not be looked at.
+    #[must_use]
+    pub fn data_failed(&self, source: super::DataError) -> JournalError {
+        JournalError::Data { path: self.options.dir.clone(), source }
+    }
+
+    /// The last record known to have been synced, with what it names, before the stop.
+    #[must_use]
+    pub fn synced(&self) -> u64 {
+        self.synced
+    }
+
     /// The records, in order, from those files that hold any behind `after`.
     #[must_use]
     pub fn replay(&self, after: u64) -> Replay {
         let options = self.options.clone();
-        Replay { files: self.kept.clone().into_iter(), current: None, options, after }
+        let files: Vec<_> = self.kept.iter().filter(|kept| kept.last_id > after).cloned().collect();
+        Replay { files: files.into_iter(), current: None, options, after }
     }
 }
 
@@ -265,9 +290,8 @@ impl Replay {
                 self.current = None;
                 continue;
             }
-            let (id, body) = current.step()?;
-            if id > self.after {
-                return Ok(Some((id, body)));
+            if let Some(found) = current.step(self.after)? {
+                return Ok(Some(found));
             }
         }
     }
@@ -284,11 +308,17 @@ impl Replay {
 }
 
 impl Current {
-    fn step(&mut self) -> Result<(u64, Vec<u8>), JournalError> {
+    /// The next record, opened if it is behind `after`.
+    fn step(&mut self, after: u64) -> Result<Option<(u64, Vec<u8>)>, JournalError> {
         let path = &self.kept.path;
         let Found::Record(record) = format::read_record(&self.bytes, self.at) else {
             return Err(format::corrupt(path, self.at, "the file changed while it was read"));
         };
+        self.next_id += 1;
+        if record.id <= after {
+            self.at += record.bytes;
+            return Ok(None);
+        }
         let mut body = record.body.to_vec();
         let place = super::place(&self.kept.head);
         let plain = self
@@ -298,7 +328,6 @@ impl Current {
         let len = plain.len();
         body.truncate(len);
         self.at += record.bytes;
-        self.next_id += 1;
-        Ok((record.id, body))
+        Ok(Some((record.id, body)))
     }
 }

@@ -7,6 +7,7 @@
 
 use super::format::HEAD_BYTES;
 use super::{Journal, JournalError, io_error, record_bytes};
+use crate::failpoints;
 use parking_lot::Mutex;
 use rustix::fs::{FallocateFlags, fallocate};
 use std::fs::{File, OpenOptions};
@@ -182,8 +183,8 @@ fn create(dir: &Path, number: u64, bytes: u64) -> Result<Option<Spare>, JournalE
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(None),
         Err(error) => return Err(io_error("create", &path, error)),
     };
-    let made =
-        allocate(&file, bytes).and_then(|()| file.sync_all()).and_then(|()| File::open(dir)?.sync_all());
+    let made = allocate(&file, bytes).and_then(|()| failpoints::sync(&path, || file.sync_all()));
+    let made = made.and_then(|()| failpoints::sync(dir, || File::open(dir)?.sync_all()));
     if let Err(error) = made {
         // Half a file takes the room that somebody is about to free.
         let _ = std::fs::remove_file(&path);

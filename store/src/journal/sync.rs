@@ -2,7 +2,7 @@
 
 use super::space::Space;
 use super::{JournalError, JournalOptions, Recovery, io_error};
-use crate::failpoints::{Point, pass};
+use crate::failpoints::{self, Point, pass};
 use parking_lot::{Condvar, Mutex};
 use std::fs::File;
 use std::ops::RangeInclusive;
@@ -14,7 +14,7 @@ use tokio::sync::watch;
 /// How far the journal has come.
 #[derive(Clone, Debug, Default)]
 pub struct Progress {
-    /// Last record on the medium.
+    /// Last record that is on the medium with all that it names.
     pub synced_id: u64,
     /// The sequence that was appended with it.
     pub synced_seq: u64,
@@ -209,15 +209,19 @@ impl Journal {
         self.wake.notify_one();
     }
 
-    /// The syncer: one fdatasync at a time, each for all that was appended before it began.
+    /// The syncer: one fdatasync at a time, each for all that was appended before it began. What the records name goes
+    /// first: it was stored before they were appended.
     fn run(&self) {
         while let Some((id, seq, files)) = self.next_round() {
-            let done = files.iter().try_for_each(|(path, file)| {
-                pass(Point::JournalBeforeSync)
-                    .and_then(|()| file.sync_data())
-                    .map_err(|error| io_error("sync", path, error))?;
-                self.fdatasyncs.fetch_add(1, Ordering::Relaxed);
-                Ok(())
+            let named = self.sync_named();
+            let done = named.and_then(|()| {
+                files.iter().try_for_each(|(path, file)| {
+                    pass(Point::JournalBeforeSync)
+                        .and_then(|()| failpoints::sync(path, || file.sync_data()))
+                        .map_err(|error| io_error("sync", path, error))?;
+                    self.fdatasyncs.fetch_add(1, Ordering::Relaxed);
+                    Ok(())
+                })
             });
             match done {
                 Ok(()) => self.reached(id, seq),
@@ -226,6 +230,11 @@ impl Journal {
         }
         let stopped = self.state.lock().stopped.clone();
         self.publish(|progress| progress.stopped = stopped);
+    }
+
+    fn sync_named(&self) -> Result<(), JournalError> {
+        let Some(data) = &self.options.data else { return Ok(()) };
+        data.sync().map_err(|source| JournalError::Data { path: self.options.dir.clone(), source })
     }
 
     /// Sleeps until a sync is wanted or due. `None` once stopped.

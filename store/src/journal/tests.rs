@@ -17,6 +17,7 @@ fn options(dir: &Path) -> JournalOptions {
         keys: TenantKey::generate(&random).volume(VolumeId(1)),
         // Salts of two runs must differ.
         random: Arc::new(mooring_policy::rng::SystemRandom),
+        data: None,
         file_bytes: FILE,
         background_sync: Duration::from_secs(3600),
     }
@@ -303,4 +304,74 @@ async fn concurrent_syncs_share_one() {
     let ids: HashSet<u64> = futures::future::join_all(syncs).await.into_iter().map(Result::unwrap).collect();
     assert_eq!(ids, HashSet::from([10]));
     assert!((1..=2).contains(&(journal.fdatasyncs() - before)));
+}
+
+/// What records name: counts syncs, and fails when told to.
+#[derive(Default)]
+struct Named {
+    syncs: std::sync::atomic::AtomicU64,
+    broken: std::sync::atomic::AtomicBool,
+}
+
+impl Data for Named {
+    fn sync(&self) -> Result<(), DataError> {
+        self.syncs.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        if self.broken.load(std::sync::atomic::Ordering::SeqCst) {
+            return Err(Arc::new(std::io::Error::other("the disk of the data is broken")));
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn what_records_name_is_synced_first_and_its_failure_stops_the_journal() {
+    let dir = tempfile::tempdir().unwrap();
+    let named = Arc::new(Named::default());
+    let options = JournalOptions { data: Some(named.clone()), ..options(dir.path()) };
+    let mut writer = JournalWriter::start(recover(options, 0).unwrap(), 1);
+    append(&mut writer, &body(1)).await;
+    writer.journal().sync().await.unwrap();
+    assert_eq!(named.syncs.load(std::sync::atomic::Ordering::SeqCst), 1);
+    named.broken.store(true, std::sync::atomic::Ordering::SeqCst);
+    append(&mut writer, &body(2)).await;
+    let failed = writer.journal().sync().await.unwrap_err();
+    assert!(failed.to_string().contains("the disk of the data is broken"), "{failed}");
+    assert_eq!(writer.journal().synced(), 1, "a record is not durable before what it names");
+    assert!(writer.journal().check().is_err());
+}
+
+#[tokio::test]
+async fn a_cut_drops_a_record_and_all_behind_it_for_good() {
+    for cut in [1, 2, 9, 30, 31, 60] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = start(dir.path(), 0).await;
+        for id in 1..=60 {
+            append(&mut writer, &body(id)).await;
+        }
+        writer.journal().abandon();
+        let mut recovery = recover(options(dir.path()), 0).unwrap();
+        assert_eq!(recovery.cut(cut).unwrap(), 61 - cut);
+        assert_eq!(recovery.next_id(), cut);
+        // The dropped records do not come back, whether or not the sequence goes on.
+        assert_eq!(read(dir.path(), 0).unwrap(), expected(1..=cut - 1));
+        let mut writer = JournalWriter::start(recovery, 2);
+        for id in cut..cut + 20 {
+            assert_eq!(append(&mut writer, &body(id)).await, id);
+        }
+        writer.journal().close().await.unwrap();
+        assert_eq!(read(dir.path(), 0).unwrap(), expected(1..=cut + 19), "cut at {cut}");
+    }
+}
+
+#[tokio::test]
+async fn recovery_knows_up_to_where_later_records_vouch() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = start(dir.path(), 0).await;
+    append(&mut writer, &body(1)).await;
+    append(&mut writer, &body(2)).await;
+    assert_eq!(recover(options(dir.path()), 0).unwrap().synced(), 0);
+    writer.journal().sync().await.unwrap();
+    append(&mut writer, &body(3)).await;
+    assert_eq!(recover(options(dir.path()), 0).unwrap().synced(), 2);
+    assert_eq!(recover(options(dir.path()), 3).unwrap().synced(), 3);
 }

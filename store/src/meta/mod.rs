@@ -10,13 +10,16 @@
 //! # What a caller must do
 //!
 //! * **Data before metadata.** A row that points into a pack is committed only after the pack's `append` has
-//!   returned, and [`Meta::sync`] is called only after the pack's `sync` has returned. Then no crash, of
-//!   process or machine, leaves a row that names bytes that are not there.
+//!   returned, and an engine that outlives the process is given the packs as its [`Data`]: [`Meta::sync`] makes them
+//!   durable first, and recovery drops commits whose bytes were lost. Then no crash, of process or machine, leaves a
+//!   row that names bytes that are not there.
 //! * **Isolation is the caller's.** There are no transactions: read, decide and commit under your own locks.
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::sync::Arc;
+
+pub use crate::journal::DataError;
 
 mod batch;
 mod error;
@@ -27,6 +30,13 @@ pub use batch::{Batch, Op};
 pub use error::MetaError;
 pub use memory::MemoryMeta;
 pub use slate::{BlockCache, SPACE_RESERVE, SlateMeta, SlateOptions};
+
+/// The bytes that rows name, kept beside the engine.
+pub trait Data: crate::journal::Data {
+    /// Whether the bytes that this row names, if any, are there and whole. Asked at open, before anything is stored.
+    /// Blocking.
+    fn is_there(&self, key: &[u8], value: &[u8]) -> Result<bool, DataError>;
+}
 
 /// Position of a commit in the order of all commits of one volume. Starts at 1 and never repeats; 0 means
 /// "nothing yet".
@@ -79,7 +89,7 @@ pub trait Meta: Send + Sync + 'static {
     /// applied. After any other error the engine is closed: whether the batch took place shows after reopening.
     async fn commit(&self, batch: Batch) -> Result<Seq, MetaError>;
 
-    /// Makes everything committed before the call durable and returns how far. Concurrent callers share one
+    /// Makes everything committed before the call durable, with the bytes it names, and returns how far. Concurrent callers share one
     /// fdatasync.
     async fn sync(&self) -> Result<Seq, MetaError>;
 

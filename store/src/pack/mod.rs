@@ -11,9 +11,10 @@
 //!   <epoch>-<id>.open  ──full or closed: footer, fdatasync, rename──▶  <epoch>-<id>.pack
 //! ```
 //!
-//! **What the namespace must do.** Commit a row that holds an [`ExtentRef`] only after `append` returned it, and
-//! call the metadata's `sync` only after [`PackStore::sync`] returned. Then a row never names bytes that are not
-//! there. The other way round, extents that no row names are garbage, which a later open or repack removes.
+//! **What the namespace must do.** Commit a row that holds an [`ExtentRef`] only after `append` returned it, and have
+//! the metadata's journal sync packs before itself and ask [`PackStore::survived`] when it recovers. Then a row never
+//! names bytes that are not there. The other way round, extents that no row names are garbage, which a later open or
+//! repack removes.
 //!
 //! **After a crash.** Packs are written by one process only. What an earlier one left `.open` is scanned at the
 //! next open: whole extents are kept, what follows the last is cut off, the footer is written. Holes in between
@@ -28,6 +29,7 @@ mod open;
 mod read;
 mod recover;
 mod store;
+mod sync;
 
 pub use error::PackError;
 pub use extent::{Domain, Entry, ExtentIn, ExtentRef, FLAG_LZ4, MAX_EXTENT_BYTES, PackId};

@@ -3,7 +3,7 @@
 use super::error::PackError;
 use super::extent::{Entry, PackId};
 use super::format::{self, HEAD_BYTES, Head};
-use crate::failpoints::{Point, due, pass};
+use crate::failpoints::{self, Point, due, pass};
 use crate::seal::Cipher;
 use parking_lot::{Condvar, Mutex};
 use std::fs::{File, OpenOptions};
@@ -149,10 +149,10 @@ pub(super) fn finish_file(
         file.set_len(end)?;
         file.write_all_at(&format::footer(written, end as u32), end)?;
         pass(Point::PackAfterFooter)?;
-        file.sync_data()?;
+        failpoints::sync(path, || file.sync_data())?;
         let to = path.with_extension("pack");
         std::fs::rename(path, &to)?;
-        File::open(dir)?.sync_all()?;
+        failpoints::sync(dir, || File::open(dir)?.sync_all())?;
         Ok(to)
     })();
     done.map(Some).map_err(io)

@@ -4,7 +4,7 @@ use super::error::PackError;
 use super::extent::PackId;
 use super::format::{self, Head, TAIL_BYTES, VERSION};
 use super::open::finish_file;
-use crate::failpoints::{Point, pass};
+use crate::failpoints::{self, Point, pass};
 use std::fs::{File, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::FileExt;
@@ -29,6 +29,9 @@ pub(super) fn recover(dir: &Path, volume: u64) -> Result<Vec<(PackId, Sealed)>, 
         let path = if open { finish(dir, path, volume, id)? } else { Some(path) };
         packs.extend(path.map(|path| (id, Sealed { epoch, path })));
     }
+    // A process that was killed may not have come to this, and what is found counts as durable from here on.
+    failpoints::sync(dir, || File::open(dir)?.sync_all())
+        .map_err(|error| PackError::io("sync", dir, error))?;
     Ok(packs)
 }
 
@@ -71,6 +74,12 @@ fn finish(dir: &Path, path: PathBuf, volume: u64, id: PackId) -> Result<Option<P
         tracing::info!(pack = %id, kept = written.len(), cut = bytes.len() - end, "finished an open pack");
     }
     finish_file(&file, &path, dir, &written)
+}
+
+/// The whole extents of a pack, from the extents themselves.
+pub(super) fn scan_entries(path: &Path, id: PackId) -> Result<Vec<super::Entry>, PackError> {
+    let bytes = std::fs::read(path).map_err(|error| PackError::io("read", path, error))?;
+    Ok(format::scan(&bytes, id).0.into_iter().map(|(entry, _)| entry).collect())
 }
 
 /// The reverse map of a complete pack, from its footer.

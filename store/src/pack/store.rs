@@ -7,6 +7,7 @@ use super::format::{self, EXTENT_HEAD, Head};
 use super::open::OpenPack;
 use super::read::Handle;
 use super::recover::{self, Sealed};
+use super::sync::Syncs;
 use crate::backend::SpaceGuard;
 use crate::seal::{Hash, HashKey, TAG_BYTES, VolumeKeys};
 use bytes::Bytes;
@@ -38,7 +39,8 @@ pub struct PackOptions {
     pub dir: PathBuf,
     /// Keys of the volume.
     pub keys: VolumeKeys,
-    /// The writer's epoch, [`crate::meta::SlateMeta::epoch`]: packs of two writers never have one name.
+    /// The writer's epoch, [`crate::meta::SlateMeta::epoch`]: packs of two writers never have one name. 0 until the
+    /// writer knows, see [`PackStore::set_epoch`].
     pub epoch: u64,
     /// Pack ids come from here.
     pub random: Arc<dyn Random>,
@@ -66,25 +68,24 @@ pub struct PackStore {
     handles: moka::sync::Cache<PackId, Arc<Handle>>,
     hash_key: HashKey,
     space: SpaceGuard,
-    state: Mutex<State>,
+    pub(super) state: Mutex<State>,
+    epoch: AtomicU64,
     /// One makes the next pack at a time.
     turning: Mutex<()>,
-    /// Appends that have ended; what `synced` counts.
-    appended: AtomicU64,
-    synced: AtomicU64,
-    syncing: tokio::sync::Mutex<()>,
-    fdatasyncs: AtomicU64,
+    /// Appends that have ended.
+    pub(super) appended: AtomicU64,
+    pub(super) syncs: Syncs,
     /// A pack was made since the directory was last synced.
-    entered: AtomicBool,
+    pub(super) entered: AtomicBool,
 }
 
 #[derive(Default)]
-struct State {
+pub(super) struct State {
     current: Option<Arc<OpenPack>>,
     /// Written to and not yet complete, the current one included.
-    open: HashMap<PackId, Arc<OpenPack>>,
-    sealed: HashMap<PackId, Sealed>,
-    stopped: Option<PackError>,
+    pub(super) open: HashMap<PackId, Arc<OpenPack>>,
+    pub(super) sealed: HashMap<PackId, Sealed>,
+    pub(super) stopped: Option<PackError>,
 }
 
 impl PackStore {
@@ -105,12 +106,21 @@ impl PackStore {
             state: Mutex::new(State { sealed: found.into_iter().collect(), ..State::default() }),
             turning: Mutex::new(()),
             appended: AtomicU64::new(0),
-            synced: AtomicU64::new(0),
-            syncing: tokio::sync::Mutex::new(()),
-            fdatasyncs: AtomicU64::new(0),
+            epoch: AtomicU64::new(options.epoch),
+            syncs: Syncs::default(),
             entered: AtomicBool::new(false),
             options,
         }))
+    }
+
+    /// Tells the writer's epoch, which the metadata knows only after packs are open: what its journal names is looked
+    /// up in them. Before the first append.
+    pub fn set_epoch(&self, epoch: u64) {
+        self.epoch.store(epoch, Ordering::Release);
+    }
+
+    fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
     }
 
     /// The tenant's hash of `data`, on this thread: for small extents.
@@ -221,7 +231,7 @@ impl PackStore {
         let mut id = [0; 16];
         self.options.random.fill(&mut id);
         let id = PackId(uuid::Builder::from_random_bytes(id).into_uuid().as_u128());
-        let head = Head { volume: self.options.keys.volume().get(), epoch: self.options.epoch, id };
+        let head = Head { volume: self.options.keys.volume().get(), epoch: self.epoch(), id };
         let pack = Arc::new(OpenPack::create(&self.options.dir, head, self.options.keys.pack(id.0)?)?);
         self.entered.store(true, Ordering::Release);
         let mut state = self.state.lock();
@@ -256,7 +266,7 @@ impl PackStore {
         let mut state = self.state.lock();
         state.open.remove(&pack.id);
         if let Some(path) = done {
-            state.sealed.insert(pack.id, Sealed { epoch: self.options.epoch, path });
+            state.sealed.insert(pack.id, Sealed { epoch: self.epoch(), path });
         }
         Ok(())
     }
@@ -280,54 +290,7 @@ impl PackStore {
         tokio::task::spawn_blocking(finish_all).await.map_err(|error| joined(&self.options, error))?
     }
 
-    /// Makes everything appended before the call durable. Concurrent callers share the fdatasync.
-    pub async fn sync(self: &Arc<Self>) -> Result<(), PackError> {
-        let target = self.appended.load(Ordering::Acquire);
-        if self.synced.load(Ordering::Acquire) >= target {
-            return self.check();
-        }
-        let _leader = self.syncing.lock().await;
-        self.check()?;
-        if self.synced.load(Ordering::Acquire) >= target {
-            return Ok(());
-        }
-        let store = Arc::clone(self);
-        // The result is noted by the thread that syncs: a caller that goes away must not lose a failure, because
-        // the kernel reports it once.
-        let synced = tokio::task::spawn_blocking(move || store.sync_now()).await;
-        synced.map_err(|error| joined(&self.options, error))?
-    }
-
-    fn sync_now(&self) -> Result<(), PackError> {
-        let reached = self.appended.load(Ordering::Acquire);
-        let open: Vec<_> = self.state.lock().open.values().cloned().collect();
-        let synced = open.iter().try_for_each(|pack| {
-            self.fdatasyncs.fetch_add(1, Ordering::Relaxed);
-            pack.file.sync_data().map_err(|error| PackError::io("sync", &pack.path, error))
-        });
-        let synced = synced.and_then(|()| {
-            if !self.entered.swap(false, Ordering::AcqRel) {
-                return Ok(());
-            }
-            let entered = File::open(&self.options.dir).and_then(|dir| dir.sync_all());
-            entered.map_err(|error| PackError::io("sync", &self.options.dir, error))
-        });
-        match &synced {
-            Ok(()) => {
-                self.synced.fetch_max(reached, Ordering::AcqRel);
-            }
-            Err(error) => self.state.lock().stopped = Some(error.clone()),
-        }
-        synced
-    }
-
-    /// fdatasyncs so far, for metrics and tests.
-    #[must_use]
-    pub fn fdatasyncs(&self) -> u64 {
-        self.fdatasyncs.load(Ordering::Relaxed)
-    }
-
-    fn check(&self) -> Result<(), PackError> {
+    pub(super) fn check(&self) -> Result<(), PackError> {
         match &self.state.lock().stopped {
             None => Ok(()),
             Some(error) => {
@@ -342,7 +305,7 @@ impl PackStore {
         let state = self.state.lock();
         let sealed =
             state.sealed.iter().map(|(id, pack)| PackInfo { id: *id, epoch: pack.epoch, sealed: true });
-        let open = state.open.keys().map(|id| PackInfo { id: *id, epoch: self.options.epoch, sealed: false });
+        let open = state.open.keys().map(|id| PackInfo { id: *id, epoch: self.epoch(), sealed: false });
         sealed.chain(open).collect()
     }
 
@@ -359,7 +322,8 @@ impl PackStore {
         read.map_err(|error| joined(&self.options, error))?
     }
 
-    /// Deletes a complete pack. The caller knows that no row and no frozen map names it.
+    /// Deletes a complete pack. The caller knows that no row and no frozen map names it, nor any record of the journal
+    /// that recovery may look at: see "How" in the journal's `cut`.
     pub async fn delete(&self, pack: PackId) -> Result<(), PackError> {
         let sealed = {
             let mut state = self.state.lock();
@@ -407,6 +371,6 @@ impl PackStore {
     }
 }
 
-fn joined(options: &PackOptions, error: tokio::task::JoinError) -> PackError {
+pub(super) fn joined(options: &PackOptions, error: tokio::task::JoinError) -> PackError {
     PackError::io("work on", &options.dir, std::io::Error::other(error))
 }

@@ -47,6 +47,7 @@ impl Realm {
             lock,
             keys: key.volume(REALM_VOLUME),
             cache: Arc::clone(&options.cache),
+            data: None,
             random: Arc::clone(&options.random),
             clock: Arc::clone(&options.clock),
             space_reserve: SPACE_RESERVE / 4,

@@ -1,5 +1,6 @@
 //! Opening a volume in the local-directory store.
 
+use super::named::Named;
 use super::{Config, Parts, Volume};
 use crate::api::Result;
 use crate::backend::{BackendError, VolumeDir};
@@ -38,26 +39,30 @@ impl Volume {
         let LocalOptions { dir, keys, cache, extent_cache_bytes, random, clock, config } = options;
         dir.prepare()?;
         let lock = Arc::new(dir.lock()?);
+        // Packs first: what the journal names is looked up in them.
+        let packs = PackStore::open(PackOptions {
+            dir: dir.packs(),
+            keys: keys.clone(),
+            epoch: 0,
+            random: random.clone(),
+            cache_bytes: extent_cache_bytes,
+            pack_bytes: PACK_BYTES,
+        })
+        .await?;
         let meta = SlateMeta::open(SlateOptions {
             dir: dir.clone(),
             lock,
-            keys: keys.clone(),
+            keys,
             cache,
+            data: Some(Arc::new(Named(packs.clone()))),
             random: random.clone(),
             clock: clock.clone(),
             space_reserve: SPACE_RESERVE,
             journal_file_bytes: FILE_BYTES,
         })
         .await?;
-        let packs = PackStore::open(PackOptions {
-            dir: dir.packs(),
-            keys,
-            epoch: meta.epoch(),
-            random: random.clone(),
-            cache_bytes: extent_cache_bytes,
-            pack_bytes: PACK_BYTES,
-        })
-        .await?;
+        packs.set_epoch(meta.epoch());
+        packs.forget_lists();
         let config = Config { directory: Some(dir.path().to_owned()), ..config };
         Volume::open(Parts { meta, packs, clock, random, config }).await
     }

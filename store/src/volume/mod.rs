@@ -43,6 +43,7 @@ mod linger;
 mod local;
 mod lock;
 mod map;
+mod named;
 mod names;
 mod read;
 mod readdir;
@@ -74,7 +75,7 @@ use shared::{Shared, Usage};
 
 /// Everything a volume is put together from.
 pub struct Parts {
-    /// Its rows.
+    /// Its rows. An engine that keeps them beyond the process has the packs as its [`crate::meta::Data`].
     pub meta: Arc<dyn Meta>,
     /// Its bytes.
     pub packs: Arc<PackStore>,

@@ -162,8 +162,7 @@ impl Tree for Volume {
 
     async fn sync(&self) -> Result<()> {
         self.alive()?;
-        // Data before metadata: a row that survives must not name bytes that did not.
-        self.packs.sync().await?;
+        // Packs first, which the journal sees to itself: see its `cut` for why calling them in order is not enough.
         self.rows().meta().sync().await?;
         Ok(())
     }

@@ -37,6 +37,7 @@ pub fn slate_options(dir: &Path) -> Result<SlateOptions, MetaError> {
         lock,
         keys: keys(),
         cache: Arc::new(BlockCache::new(8 << 20)),
+        data: None,
         random: random(),
         clock: clock(),
         space_reserve: 0,

@@ -26,6 +26,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use volumes::dump::{Known, attr_line, dump};
+use volumes::medium::{Fate, Loss, Recorder};
 use volumes::{at, name, options};
 
 const NAMES: [&str; 7] = ["a", "b", "a.b", "a0", "c", "%:b%2Fc", "dir"];
@@ -298,7 +299,8 @@ fn journal(dir: &Path) -> BTreeMap<std::ffi::OsString, u64> {
     files.map(|file| (file.file_name(), used(&file.path()) as u64)).collect()
 }
 
-/// A run that ends with the power going: what was synced is on the medium, of the rest any beginning.
+/// A run that ends with the power going: what was synced is on the medium. Of the rest, once any beginning of the journal
+/// and all of the packs, then what [`volumes::medium`] makes of both apart.
 async fn lose_power(seed: u64) {
     let dir = volumes::directory();
     let mut run = Run::new(seed, dir.path()).await;
@@ -307,6 +309,7 @@ async fn lose_power(seed: u64) {
     }
     run.volume.sync().await.unwrap();
     let synced = journal(&dir.path().join("0"));
+    let recorder = Recorder::start(&dir.path().join("0"));
     let mut states = vec![dump(&*run.oracle, &run.known).await];
     for _ in 0..20 {
         // A copy that is cut off may have copied a beginning; everything else is one commit.
@@ -323,13 +326,25 @@ async fn lose_power(seed: u64) {
         file.set_len(keep).unwrap();
         file.set_len(len).unwrap();
     }
-    run.log.push("the power goes".into());
+    let mut images = vec![(left, "a beginning of the journal".to_owned())];
+    let losses = Loss::all();
+    let chance = (0..2).map(|_| losses[run.below(losses.len() as u64) as usize]).collect::<Vec<_>>();
+    let worst = Loss { journal: Fate::Kept, packs: Fate::Lost };
+    for (number, loss) in [worst].into_iter().chain(chance).enumerate() {
+        let image = dir.path().join(format!("image{number}"));
+        recorder.image(&image, loss, &run.random);
+        images.push((image, format!("{loss:?}")));
+    }
     run.volume.close().await.unwrap();
-    run.reopen(&left).await;
-    let found = dump(&*run.volume, &run.known).await;
-    assert!(states.contains(&found), "the tree is none that was: {found:#?}");
-    assert_eq!(run.volume.check().await.unwrap().findings, []);
-    run.volume.close().await.unwrap();
+    drop(recorder);
+    for (image, what) in images {
+        run.log.push(format!("the power goes: {what}"));
+        run.reopen(&image).await;
+        let found = dump(&*run.volume, &run.known).await;
+        assert!(states.contains(&found), "{what}: the tree is none that was: {found:#?}");
+        assert_eq!(run.volume.check().await.unwrap().findings, []);
+        run.volume.close().await.unwrap();
+    }
 }
 
 fn environment(name: &str) -> Option<u64> {

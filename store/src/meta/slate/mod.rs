@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!   commit ─▶ journal.reserve ─▶ engine's writer task ─▶ journal.append (write(2)) ─▶ memtable ─▶ returns
-//!   sync   ─▶ journal's fdatasync, shared
+//!   sync   ─▶ what rows name (packs), then the journal's fdatasync, shared
 //!   later  ─▶ memtable ─▶ table in meta/ ─▶ manifest ─▶ journal files removed
 //! ```
 
@@ -17,7 +17,7 @@ mod wal;
 
 pub use settings::BlockCache;
 
-use super::{Batch, Meta, MetaError, Op, Rows, SCAN_PAGE_BYTES, Seq, Watermarks};
+use super::{Batch, Data, Meta, MetaError, Op, Rows, SCAN_PAGE_BYTES, Seq, Watermarks};
 use crate::backend::{DirLock, Shortage, SpaceGuard, VolumeDir};
 use crate::journal::{Journal, JournalError, JournalOptions, Reservation};
 use crate::seal::{BlockSealer, VolumeKeys};
@@ -54,6 +54,8 @@ pub struct SlateOptions {
     pub keys: VolumeKeys,
     /// Shared by all volumes of the process.
     pub cache: Arc<BlockCache>,
+    /// What the rows name; `None` when they name nothing outside.
+    pub data: Option<Arc<dyn Data>>,
     /// Where salts come from.
     pub random: Arc<dyn Random>,
     /// The time.
@@ -173,9 +175,11 @@ async fn build(
     let sealer = sealer.map_err(|error| invalid(&error))?;
     let journal = JournalOptions {
         file_bytes: options.journal_file_bytes,
+        data: options.data.clone().map(|data| data as Arc<dyn crate::journal::Data>),
         ..JournalOptions::new(options.dir.journal(), options.keys.clone(), Arc::clone(&options.random))
     };
-    let init = Init { options: journal, shared: Arc::clone(shared), clock: Arc::clone(&clock) };
+    let (shared_too, data) = (Arc::clone(shared), options.data.clone());
+    let init = Init { options: journal, data, shared: shared_too, clock: Arc::clone(&clock) };
     let collector = GarbageCollectorBuilder::new(settings::DB_PATH, Arc::clone(&store))
         .with_options(settings::garbage_collector())
         .with_wal_gc(Arc::new(Collector { shared: Arc::clone(shared) }));

@@ -4,9 +4,12 @@
 //! appends from its single writer task, so [`JournalWriter`] needs no lock, and its write of a batch returns after
 //! our write(2). What the engine calls flushed is what was synced; it moves rows to its tables only after that.
 
+use super::super::Data;
 use super::clock::EngineClock;
 use super::rows;
-use crate::journal::{self, Journal, JournalError, JournalOptions, JournalWriter, Progress, Replay};
+use crate::journal::{
+    self, Journal, JournalError, JournalOptions, JournalWriter, Progress, Recovery, Replay,
+};
 use async_trait::async_trait;
 use futures::FutureExt;
 use slatedb::RowEntry;
@@ -39,6 +42,8 @@ impl Shared {
 
 pub(super) struct Init {
     pub options: JournalOptions,
+    /// What the rows name.
+    pub data: Option<Arc<dyn Data>>,
     pub shared: Arc<Shared>,
     pub clock: Arc<EngineClock>,
 }
@@ -51,7 +56,8 @@ impl WriterInit for Init {
         let (epoch, after) = (manifest.epoch(), manifest.replay_after_wal_id());
         self.clock.seen(manifest.manifest().last_l0_clock_tick());
         let options = self.options.clone();
-        let recovered = tokio::task::spawn_blocking(move || journal::recover(options, after)).await;
+        let data = self.data.clone();
+        let recovered = tokio::task::spawn_blocking(move || recover(options, data.as_deref(), after)).await;
         let recovery = recovered
             .map_err(|error| WalError::InternalError(Arc::new(error)))?
             .map_err(|error| self.shared.fail(error))?;
@@ -70,6 +76,36 @@ impl WriterInit for Init {
             wal_writer: Box::new(Writer { writer }),
         })
     }
+}
+
+/// Recovers the journal, up to the first record whose bytes did not survive.
+fn recover(options: JournalOptions, data: Option<&dyn Data>, after: u64) -> Result<Recovery, JournalError> {
+    let mut recovery = journal::recover(options, after)?;
+    let Some(data) = data else { return Ok(recovery) };
+    let synced = recovery.synced().max(after);
+    if let Some(id) = first_without_bytes(&recovery, data, synced)? {
+        let records = recovery.cut(id)?;
+        tracing::warn!(records, synced, "dropped changes that were not synced and whose bytes the stop lost");
+    }
+    Ok(recovery)
+}
+
+fn first_without_bytes(
+    recovery: &Recovery,
+    data: &dyn Data,
+    synced: u64,
+) -> Result<Option<u64>, JournalError> {
+    let mut replay = recovery.replay(synced);
+    while let Some((id, body)) = replay.next_record()? {
+        let (_, rows) = rows::decode(body).ok_or_else(|| replay.not_understood(id))?;
+        for row in &rows {
+            let slatedb::ValueDeletable::Value(value) = &row.value else { continue };
+            if !data.is_there(&row.key, value).map_err(|source| recovery.data_failed(source))? {
+                return Ok(Some(id));
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// Rows are handed over in portions of about this many bytes.
