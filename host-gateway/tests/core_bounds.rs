@@ -33,6 +33,18 @@ async fn a_block(world: &World) -> (Agent, Handle, Attr) {
     (agent, handle, f)
 }
 
+/// Bytes that neither repeat nor can be packed.
+fn noise(seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let words = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    });
+    words.take(caps::MAX_PAYLOAD / 8).flatten().collect()
+}
+
 async fn session(world: &World, id: u64) -> SessionStatus {
     world.core.status().await.sessions.into_iter().find(|s| s.id.0 == id).expect("the session is there")
 }
@@ -98,6 +110,11 @@ async fn many_sessions_of_one_guest_get_no_more_memory_than_one() {
     let _alone = ALONE.lock().await;
     let world = World::new().await;
     let (other, handle, f) = a_block(&world).await;
+    // More than caches keep, and no two blocks alike: what waits to be read is held for its reader alone.
+    const BLOCKS: u64 = 96;
+    for n in 1..BLOCKS {
+        other.write(f.ino, handle, n * caps::MAX_PAYLOAD as u64, &noise(n)).await.unwrap();
+    }
     let before = resident();
     let mut guests = Vec::new();
     for _ in 0..12 {
@@ -105,9 +122,9 @@ async fn many_sessions_of_one_guest_get_no_more_memory_than_one() {
         guest.send(1, &Request::Open { ino: f.ino, mode: READ }).await;
         let Some(Reply::Opened { handle, .. }) = guest.reply(1).await else { panic!() };
         let size = caps::MAX_PAYLOAD as u32;
-        let read = Request::Read { ino: f.ino, handle, offset: 0, size, want_lease: false };
         for id in 2..150 {
-            guest.send(id, &read).await;
+            let offset = (id * 7 + guests.len() as u64 * 31) % BLOCKS * u64::from(size);
+            guest.send(id, &Request::Read { ino: f.ino, handle, offset, size, want_lease: false }).await;
         }
         guests.push(guest);
     }
@@ -171,7 +188,7 @@ async fn a_guest_that_reads_more_files_than_it_may_cache_caches_the_newest() {
         files.push(dir.ino);
     }
     let honest = world.agent("one").await;
-    let silent = world.agent_with("acme", "three", Conduct::Silent).await;
+    let mut silent = world.agent_with("acme", "three", Conduct::Silent).await;
     for (n, ino) in files.iter().enumerate() {
         let file = format!("f-{n}");
         assert_eq!(honest.lookup(Ino::ROOT, &file).await.unwrap().ino, *ino);
@@ -189,12 +206,13 @@ async fn a_guest_that_reads_more_files_than_it_may_cache_caches_the_newest() {
     for file in ["f-0", "f-1999"] {
         let set = SetAttr { mode: Some(0o700), ..SetAttr::default() };
         let ino = maker.lookup(Ino::ROOT, file).await.unwrap().ino;
-        drop(silent.leases.lock().remove(&ino));
         maker.call(Request::SetAttr { ino, set, handle: None }).await.unwrap();
         assert_eq!(honest.mode(ino), LeaseMode::None);
         assert_eq!(honest.lookup(Ino::ROOT, file).await.unwrap().mode, 0o700);
     }
     assert!(honest.leases.lock().len() >= before - 2);
+    // Now that somebody waited for what it would not give up.
+    silent.closed().await;
     world.core.shutdown().await;
 }
 
@@ -276,7 +294,9 @@ async fn locks_without_end_stop_at_the_bound() {
         }
         assert!(taken <= caps::MAX_LOCKS_PER_INODE as u64);
     };
-    assert_eq!((refused, taken), (Status::TooManyLocks, caps::MAX_LOCKS_PER_INODE as u64));
+    assert_eq!(refused, Status::TooManyLocks);
+    // Taking one may split another, so the last place is kept.
+    assert!(taken + 1 >= caps::MAX_LOCKS_PER_INODE as u64, "{taken}");
     let mad = LockRange { start: 9, end: 3 };
     for kind in [LockKind::Read, LockKind::Write, LockKind::Unlock] {
         let set = Request::LockSet { ino: f.ino, owner: 1, pid: 1, range: mad, kind, wait: true };

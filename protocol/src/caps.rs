@@ -43,6 +43,10 @@ pub const MAX_LINKS: u32 = 65_000;
 /// Bytes of a file: 2^52 less one block, well inside `i64` with room for arithmetic on 4 KiB blocks.
 pub const MAX_FILE_SIZE: u64 = (1 << 52) - 4096;
 
+/// Bytes one `CopyRange` copies at most; its answer says how many, and the program asks for the rest. What Linux does in
+/// one read or write (`MAX_RW_COUNT`): the work of one request stays bounded, however long the hole it is asked to copy.
+pub const MAX_COPY: u64 = 0x7fff_f000;
+
 /// Operations in one batch. Each is an entry in memory of some hundreds of bytes.
 pub const MAX_BATCH_OPS: usize = 1024;
 

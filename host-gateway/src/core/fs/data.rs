@@ -123,6 +123,7 @@ async fn copy(ask: &Ask<'_>, from: (Ino, u64), to: (Ino, u64), length: u64) -> O
     if from.1.checked_add(length).is_none() {
         return Err(Status::Invalid);
     }
+    let length = length.min(caps::MAX_COPY);
     if ask.again {
         let pass = ask.look(to.0).await?;
         let attr = ask.store().getattr(&ask.caller(), to.0).await.map_err(refuse)?;
