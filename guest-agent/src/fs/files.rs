@@ -379,3 +379,35 @@ impl Node {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mooring_protocol::holder::Step;
+    use mooring_protocol::types::{Ino, LeaseGrant};
+
+    #[test]
+    fn a_later_lease_does_not_cover_what_was_read_under_an_earlier_one() {
+        let node = Node::new(Ino::ROOT);
+        let op = Op::Look(Some(Span::ALL));
+        let grant = |seq| LeaseGrant { ino: Ino::ROOT, mode: LeaseMode::Read, seq };
+        assert_eq!(node.begin(op), Use::Acquire);
+        // The data and its lease arrive; before the reader goes on, the lease is recalled and another is granted.
+        {
+            let mut state = node.state.lock();
+            state.granted(&grant(1));
+            state.holder.recall(1, LeaseMode::None);
+            loop {
+                let step = state.holder.next_step();
+                state.holder.done(&step);
+                if matches!(step, Step::Finish { .. }) {
+                    break;
+                }
+            }
+            state.granted(&grant(2));
+        }
+        assert_eq!(node.begin(op), Use::Lease);
+        assert!(!node.holds(Some(1)) && !node.holds(None));
+        assert!(node.holds(Some(2)));
+    }
+}

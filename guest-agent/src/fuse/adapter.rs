@@ -65,6 +65,7 @@ impl<F: Filesystem> Adapter<F> {
             Poll::Ready(result) => reply.send(result),
             Poll::Pending => {
                 let (place, ended) = self.waits.enter(by.tid, EndedBy::Fatal, self.deadline);
+                let fs = self.fs.clone();
                 self.runtime.spawn(async move {
                     let early = tokio::select! {
                         biased;
@@ -73,8 +74,16 @@ impl<F: Filesystem> Adapter<F> {
                     };
                     reply.send(Err(early));
                     drop(place);
-                    // The operation still runs to its end, so that state stays whole.
-                    let _ = work.await;
+                    // The operation still runs to its end, so that state stays whole; what it opens nobody else closes.
+                    if let Some(fh) = work.await.ok().and_then(|unheard| unheard.handle()) {
+                        let closed = match op {
+                            Op::OpenDir => fs.releasedir(node, fh).await,
+                            _ => fs.release(node, fh).await,
+                        };
+                        if let Err(error) = closed {
+                            tracing::debug!(node, %error, "what was opened in vain could not be closed");
+                        }
+                    }
                 });
             }
         }

@@ -44,7 +44,7 @@ impl Xattr {
 }
 
 macro_rules! answer {
-    ($value:ty, $raw:ty, |$v:ident, $r:ident| $send:expr) => {
+    ($value:ty, $raw:ty, |$v:ident, $r:ident| $send:expr $(, handle: |$h:ident| $handle:expr)?) => {
         impl Answer for $value {
             type Raw = $raw;
             fn send(self, $r: $raw) {
@@ -54,6 +54,10 @@ macro_rules! answer {
             fn fail(raw: $raw, errno: fuser::Errno) {
                 raw.error(errno);
             }
+            $(fn handle(&self) -> Option<u64> {
+                let $h = self;
+                Some($handle)
+            })?
         }
     };
 }
@@ -63,7 +67,7 @@ answer!(Data, fuser::ReplyData, |v, r| r.data(&v.0));
 answer!(Written, fuser::ReplyWrite, |v, r| r.written(v.0));
 answer!(Place, fuser::ReplyLseek, |v, r| r.offset(v.0));
 answer!(Stat, fuser::ReplyAttr, |v, r| r.attr(&v.ttl, &file_attr(&v.attr)));
-answer!(Opened, fuser::ReplyOpen, |v, r| r.opened(FileHandle(v.fh), open_flags(&v)));
+answer!(Opened, fuser::ReplyOpen, |v, r| r.opened(FileHandle(v.fh), open_flags(&v)), handle: |v| v.fh);
 answer!(FileLock, fuser::ReplyLock, |v, r| r.locked(v.start, v.end, v.kind, v.pid));
 answer!(Entry, fuser::ReplyEntry, |v, r| match v.attr {
     Some(attr) => r.entry_with_ttls(&v.attr_ttl, &v.entry_ttl, &file_attr(&attr), GENERATION),
@@ -81,7 +85,7 @@ answer!(Created, fuser::ReplyCreate, |v, r| match v.entry.attr {
         open_flags(&v.opened)
     ),
     None => r.error(fuser::Errno::EIO),
-});
+}, handle: |v| v.opened.fh);
 answer!(StatFs, fuser::ReplyStatfs, |v, r| {
     r.statfs(v.blocks, v.bfree, v.bavail, v.files, v.ffree, v.bsize, v.namelen, v.bsize)
 });

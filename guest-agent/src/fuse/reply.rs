@@ -103,6 +103,10 @@ pub(super) trait Answer: Sized + Send + 'static {
     fn send(self, raw: Self::Raw);
     /// Sends an error.
     fn fail(raw: Self::Raw, errno: fuser::Errno);
+    /// The handle it opens, which the kernel closes only when it has heard of it.
+    fn handle(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// The right to answer one request, once.

@@ -7,6 +7,7 @@
 
 mod crossing;
 mod gateway;
+mod kernel;
 mod order;
 mod seen;
 mod sessions;
