@@ -31,7 +31,7 @@ async fn frames_that_only_a_gateway_may_send_end_the_connection() {
         assert_eq!(guest.answer(1).await, Status::Ok);
         guest.frame(&Header { epoch: guest.welcome.epoch, ..Header::new(kind) }, &(), &[]).await;
         guest.send(2, &mkdir(&format!("after-{kind:?}"))).await;
-        guest.is_cut_off().await;
+        guest.ends_cut_off().await;
     }
     let other = world.agent("two").await;
     for kind in ["Welcome", "Reply", "Notice", "Hello"] {
@@ -57,7 +57,7 @@ async fn a_frame_cut_short_is_not_carried_out() {
         encode_into(&mut bytes, &guest.header(1), &mkdir("half"), 0).unwrap();
         guest.write.write_all(&bytes[..cut]).await.unwrap();
         guest.write.shutdown().await.unwrap();
-        guest.is_cut_off().await;
+        guest.ends_cut_off().await;
     }
     // A payload that is announced and never comes.
     let mut guest = Raw::connect(&world.socket("acme", "one")).await;
@@ -70,7 +70,7 @@ async fn a_frame_cut_short_is_not_carried_out() {
     guest.write.write_all(&bytes).await.unwrap();
     guest.write.write_all(&[b'x'; 999]).await.unwrap();
     guest.write.shutdown().await.unwrap();
-    guest.is_cut_off().await;
+    guest.ends_cut_off().await;
     assert_eq!(other.lookup(Ino::ROOT, "half").await, Err(Status::NotFound));
     let (handle, _) = other.open(f.ino, READ).await.unwrap();
     assert_eq!(&other.read(f.ino, handle, 0, 4096).await.unwrap()[..], b"whole");

@@ -87,7 +87,7 @@ impl Raw {
     }
 
     /// The gateway closes the stream by itself; what it said before is read and dropped.
-    pub async fn is_cut_off(mut self) {
+    pub async fn ends_cut_off(mut self) {
         let end = async {
             // A reset is as good an end as any.
             while let Ok(Some(_)) = self.reader.next().await {}
