@@ -10,7 +10,9 @@ use core_support::agent::{APPEND, READ, WRITE, name};
 use core_support::{Agent, Conduct, LIMIT, World};
 use mooring_policy::action::ActionSet;
 use mooring_protocol::caps;
-use mooring_protocol::message::{Ack, HeldHandle, HeldLock, Notice, Reply, Request, Resumed};
+use mooring_protocol::message::{
+    Ack, HeldHandle, HeldLock, Notice, Reply, Request, Resumed, reclaim_in_parts,
+};
 use mooring_protocol::status::Status;
 use mooring_protocol::types::{
     Handle, Ino, LeaseGrant, LeaseMode, LockKind, LockRange, NewNode, RenameMode, SetAttr,
@@ -433,7 +435,7 @@ async fn sessions_put_back_what_they_held_after_a_restart() {
     let world = restart(world).await;
     let b = Agent::connect(&world.socket("acme", "two"), Conduct::Honest, Some(rb)).await;
     assert_eq!(b.welcome.resumed, Resumed::Reclaim);
-    let nothing = Request::Reclaim { handles: vec![], leases: vec![], locks: vec![] };
+    let nothing = Request::Reclaim { handles: vec![], leases: vec![], locks: vec![], more: false };
     b.call(nothing).await.unwrap();
     // While a is awaited nothing that could conflict with what it holds is done.
     let (_, waiting) = b.ask(door, &Request::Open { ino: f.ino, mode: WRITE }, &[]).await;
@@ -458,6 +460,7 @@ async fn sessions_put_back_what_they_held_after_a_restart() {
             range: LockRange { start: 0, end: 9 },
             kind: LockKind::Write,
         }],
+        more: false,
     };
     let Reply::Reclaimed { handles, leases } = a.call(reclaim).await.unwrap() else { panic!() };
     assert_eq!(handles, [handle, doomed], "what never was is not given");
@@ -477,6 +480,36 @@ async fn sessions_put_back_what_they_held_after_a_restart() {
         panic!()
     };
     assert_eq!(was.ino, is.ino);
+    world.core.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_than_fits_into_one_frame_is_put_back_in_parts_and_nobody_comes_between() {
+    let world = World::new().await;
+    let a = world.agent("one").await;
+    let (handle, f) = a.create(Ino::ROOT, "f", WRITE).await.unwrap();
+    let (resume, door) = (a.resume(), a.door().id);
+    let world = restart(world).await;
+    let a = Agent::connect(&world.socket("acme", "one"), Conduct::Honest, Some(resume)).await;
+    let b = world.agent("two").await;
+    let (_, waiting) = b.ask(door, &Request::Open { ino: f.ino, mode: WRITE }, &[]).await;
+    tokio::pin!(waiting);
+
+    // As many as a guest has that has looked at so many files, and the one that somebody waits for is the last.
+    let lease = |ino, mode| LeaseGrant { ino, mode, seq: 9 };
+    let mut leases: Vec<LeaseGrant> =
+        (1_000..61_000).map(|n| lease(Ino::new(n).unwrap(), LeaseMode::Read)).collect();
+    leases.push(lease(f.ino, LeaseMode::Write));
+    let handles = [HeldHandle { handle, ino: f.ino, mode: WRITE }];
+    let mut kept = 0;
+    for part in reclaim_in_parts(&handles, &leases, &[]) {
+        assert!(futures::poll!(&mut waiting).is_pending(), "the open went before a part of what is held");
+        let Reply::Reclaimed { leases, .. } = a.call(part).await.unwrap() else { panic!() };
+        kept += leases.len();
+    }
+    assert_eq!(kept, leases.len());
+    tokio::time::timeout(LIMIT, waiting).await.unwrap().unwrap().unwrap();
+    assert_ne!(a.mode(f.ino), LeaseMode::Write, "it was asked back");
     world.core.shutdown().await;
 }
 

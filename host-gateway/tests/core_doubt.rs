@@ -72,7 +72,7 @@ impl Site {
         back.continue_ids(agent);
         let leases = agent.leases.lock().values().copied().collect();
         let numbers: Vec<Handle> = handles.iter().map(|h| h.handle).collect();
-        let reclaim = Request::Reclaim { handles, leases, locks: Vec::new() };
+        let reclaim = Request::Reclaim { handles, leases, locks: Vec::new(), more: false };
         let Reply::Reclaimed { handles, .. } = back.call(reclaim).await.unwrap() else { panic!() };
         assert_eq!(handles, numbers);
         back

@@ -89,7 +89,7 @@ async fn a_killed_gateway_comes_back_with_every_answered_request_done_and_none_d
         assert_eq!(back.welcome.resumed, Resumed::Reclaim);
         back.continue_ids(&agent);
         let handles = vec![HeldHandle { handle, ino: log.ino, mode: WRITE }];
-        let reclaim = Request::Reclaim { handles, leases: held, locks: Vec::new() };
+        let reclaim = Request::Reclaim { handles, leases: held, locks: Vec::new(), more: false };
         let Reply::Reclaimed { handles, .. } = back.call(reclaim).await.unwrap() else { panic!() };
         assert_eq!(handles, [handle]);
         // The last answered append sent again, as an agent does that has not read its answer; then what was unanswered.

@@ -177,7 +177,8 @@ async fn what_is_reclaimed_without_a_restart_is_not_given() {
         range: LockRange { start: 0, end: u64::MAX },
         kind: LockKind::Write,
     };
-    let reclaim = Request::Reclaim { handles: vec![held], leases: vec![lease], locks: vec![lock] };
+    let reclaim =
+        Request::Reclaim { handles: vec![held], leases: vec![lease], locks: vec![lock], more: false };
     let nothing = Reply::Reclaimed { handles: Vec::new(), leases: Vec::new() };
     assert_eq!(thief.call(reclaim).await, Ok(nothing));
     assert_eq!(thief.read(f.ino, handle, 0, 10).await, Err(Status::BadHandle));

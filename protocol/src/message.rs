@@ -16,10 +16,12 @@ use serde::{Deserialize, Serialize};
 use crate::types::{Ino, Time};
 
 mod notice;
+mod reclaim;
 mod reply;
 mod request;
 
 pub use notice::{Ack, Notice};
+pub use reclaim::reclaim_in_parts;
 pub use reply::{Answer, Reply};
 pub use request::{HeldHandle, HeldLock, Request};
 

@@ -23,7 +23,7 @@ mod recall;
 pub mod table;
 mod xattrs;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -179,8 +179,11 @@ impl Door {
         handles: &[mooring_protocol::types::Handle],
         leases: &[mooring_protocol::types::LeaseGrant],
     ) {
+        // There may be a quarter of a million of each.
+        let handles: HashSet<_> = handles.iter().copied().collect();
+        let leases: HashMap<Ino, u64> = leases.iter().map(|grant| (grant.ino, grant.seq)).collect();
         for (fh, file) in self.files.lock().iter() {
-            if !handles.iter().any(|h| h.0 == *fh) {
+            if !handles.contains(&mooring_protocol::types::Handle(*fh)) {
                 file.kill();
             }
         }
@@ -190,7 +193,7 @@ impl Door {
                 state.writers.retain(|h| handles.contains(h));
                 state.releasing.retain(|h| handles.contains(&h.handle));
             }
-            let back = leases.iter().find(|g| g.ino == node.ino).map(|g| g.seq);
+            let back = leases.get(&node.ino).copied();
             let drop_it = {
                 let mut state = node.state.lock();
                 if state.holder.mode() == mooring_protocol::types::LeaseMode::None {

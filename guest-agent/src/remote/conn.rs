@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use mooring_protocol::caps;
 use mooring_protocol::frame::{self, Frame, FrameReader, Header, Kind, Side};
-use mooring_protocol::message::{Answer, Hello, Notice, Reply, Request, Resume, Resumed, Welcome};
+use mooring_protocol::message::{
+    Answer, Hello, Notice, Reply, Request, Resume, Resumed, Welcome, reclaim_in_parts,
+};
 use mooring_protocol::status::Status;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -181,29 +183,45 @@ async fn reclaim(
     session: Session,
 ) -> Result<(), LinkError> {
     for (door, held) in inner.hooks.held() {
-        let request = Request::Reclaim { handles: held.handles, leases: held.leases, locks: held.locks };
-        let id = inner.next_id.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let mut head = BytesMut::new();
-        frame::encode_into(&mut head, &header(Kind::Request, door, Some(session), id), &request, 0)?;
-        writer.write_all(&head).await?;
-        writer.flush().await?;
-        loop {
-            let frame = reader.next().await?.ok_or(LinkError::Closed)?;
-            if frame.header.kind != Kind::Reply || frame.header.request != id {
-                handle(inner, frame)?;
-                continue;
+        let (mut handles, mut leases) = (Vec::new(), Vec::new());
+        for request in reclaim_in_parts(&held.handles, &held.leases, &held.locks) {
+            if let Reply::Reclaimed { handles: more, leases: also } =
+                ask_first(inner, reader, writer, session, door, &request).await?
+            {
+                handles.extend(more);
+                leases.extend(also);
             }
-            if !frame.header.status.is_ok() {
-                return Err(LinkError::Reclaim(frame.header.status));
-            }
-            let answer: Answer = frame.message()?;
-            if let Reply::Reclaimed { handles, leases } = &answer.reply {
-                inner.hooks.reclaimed(door, handles, leases);
-            }
-            break;
         }
+        inner.hooks.reclaimed(door, &handles, &leases);
     }
     Ok(())
+}
+
+/// Asks and waits for the answer, before anything else is sent on this connection.
+async fn ask_first(
+    inner: &Inner,
+    reader: &mut Reader,
+    writer: &mut Writer,
+    session: Session,
+    door: u64,
+    request: &Request,
+) -> Result<Reply, LinkError> {
+    let id = inner.next_id.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let mut head = BytesMut::new();
+    frame::encode_into(&mut head, &header(Kind::Request, door, Some(session), id), request, 0)?;
+    writer.write_all(&head).await?;
+    writer.flush().await?;
+    loop {
+        let frame = reader.next().await?.ok_or(LinkError::Closed)?;
+        if frame.header.kind != Kind::Reply || frame.header.request != id {
+            handle(inner, frame)?;
+            continue;
+        }
+        if !frame.header.status.is_ok() {
+            return Err(LinkError::Reclaim(frame.header.status));
+        }
+        return Ok(frame.message::<Answer>()?.reply);
+    }
 }
 
 async fn read_all(inner: &Inner, mut reader: Reader) -> Result<(), LinkError> {

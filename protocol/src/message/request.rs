@@ -256,7 +256,8 @@ pub enum Request {
         /// Which grants.
         leases: Vec<LeaseGrant>,
     },
-    /// After a gateway restart: what the agent still holds behind this door. [`Reply::Reclaimed`].
+    /// After a gateway restart: what the agent still holds behind this door, before anything else is asked there. Made
+    /// by [`reclaim_in_parts`](super::reclaim_in_parts). [`Reply::Reclaimed`].
     Reclaim {
         /// Open files.
         handles: Vec<HeldHandle>,
@@ -264,6 +265,8 @@ pub enum Request {
         leases: Vec<LeaseGrant>,
         /// fcntl locks.
         locks: Vec<HeldLock>,
+        /// It did not fit into one frame, and the rest follows: others wait until it has come.
+        more: bool,
     },
     /// Make everything handed over behind this door durable (`syncfs`). [`Reply::Done`].
     SyncFs,

@@ -15,7 +15,7 @@ pub(super) async fn perform(ask: &Ask<'_>, request: Request) -> Outcome {
     match request {
         Request::Open { ino, mode } => open(ask, ino, mode).await,
         Request::Release { handle, lock_owner } => release(ask, handle, lock_owner).await,
-        Request::Reclaim { handles, leases, locks } => reclaim(ask, &handles, leases, &locks).await,
+        Request::Reclaim { handles, leases, locks, more: _ } => reclaim(ask, &handles, leases, &locks).await,
         _ => Err(Status::Malformed),
     }
 }

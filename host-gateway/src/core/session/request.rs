@@ -175,12 +175,16 @@ impl Session {
         if let Err(status) = self.begin(&mut ask, header.request, &request).await {
             return self.fail(&header, Some(&door), status, room);
         }
+        let is_last = matches!(request, Request::Reclaim { more: false, .. });
         match fs::perform(&ask, request).await {
             Ok(done) => {
                 if changes && let Err(error) = self.applied.done(header.request) {
                     tracing::error!(session = %self.id, %error, "a finished request could not be noted: after a restart it may be done twice");
                 }
                 self.succeed(&header, &door, done, changes, room);
+                if is_last {
+                    self.door_reclaimed(door.id);
+                }
             }
             Err(status) => self.fail(&header, Some(&door), status, room),
         }
@@ -234,7 +238,6 @@ impl Session {
                     }
                     send(Encoded::new(&reply), &[])
                 });
-                self.door_reclaimed(door.id);
             }
             (None, None) => {
                 send(Encoded::new(&reply), &[]);
