@@ -7,6 +7,7 @@
 //! Readers of names and attributes take no inode's lock, so a change is shown to them in one step: a name that is
 //! replaced is never absent, and a file that is moved is never in neither place nor in both.
 
+use super::maps::MapCache;
 use crate::keys::dentry::Dentry;
 use crate::keys::inode::Inode;
 use crate::keys::map::ExtentId;
@@ -26,19 +27,21 @@ pub(crate) struct Caches {
     inodes: Cache<Ino, Arc<Inode>>,
     dentries: Cache<(Ino, Bytes), Option<Dentry>>,
     places: Cache<ExtentId, ExtentRef>,
+    pub(crate) maps: MapCache,
     /// Held exclusively while a change is shown, shared by each look.
     showing: RwLock<()>,
 }
 
 impl Caches {
-    /// Caches that hold about `bytes` together.
-    pub(crate) fn new(bytes: u64) -> Caches {
+    /// Caches that hold about `bytes` together; map rows of `window` bytes of a file are one entry.
+    pub(crate) fn new(bytes: u64, window: u64) -> Caches {
         let inode_cost = OVERHEAD + size_of::<Inode>() as u32;
         let place_cost = OVERHEAD + (size_of::<ExtentId>() + size_of::<ExtentRef>()) as u32;
         Caches {
-            inodes: Cache::builder().max_capacity(bytes / 2).weigher(move |_, _| inode_cost).build(),
+            inodes: Cache::builder().max_capacity(bytes / 4).weigher(move |_, _| inode_cost).build(),
             dentries: Cache::builder().max_capacity(bytes / 4).weigher(dentry_cost).build(),
             places: Cache::builder().max_capacity(bytes / 4).weigher(move |_, _| place_cost).build(),
+            maps: MapCache::new(bytes / 4, window),
             showing: RwLock::new(()),
         }
     }

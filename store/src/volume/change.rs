@@ -2,6 +2,7 @@
 
 use super::lock::Held;
 use super::map::Piece;
+use super::maps::RowChange;
 use super::rows::Rows;
 use crate::keys::counter::Counter;
 use crate::keys::dentry::Dentry;
@@ -42,6 +43,8 @@ pub(crate) struct Change {
     pub(crate) inodes: Vec<(Ino, Option<Arc<Inode>>)>,
     pub(crate) dentries: Vec<(Ino, Bytes, Option<Dentry>)>,
     pub(crate) refs: BTreeMap<ExtentId, RefChange>,
+    /// Rows of maps, in the order in which they change.
+    pub(crate) rows: Vec<RowChange>,
     pub(crate) inode_count: i64,
     pub(crate) block_count: i64,
     /// A directory changed its place: what is known about who lies below whom is void.
@@ -148,6 +151,7 @@ impl<'a> Tx<'a> {
             self.refer(id, 1);
         }
         self.change.batch.put(map::key(map, end), map::encode(row));
+        self.row_changed(map, end, row, Some(row.clone()));
     }
 
     /// Where the bytes of an extent were stored by this operation, or which bytes it counts on finding stored.
@@ -173,6 +177,12 @@ impl<'a> Tx<'a> {
             self.refer(id, -1);
         }
         self.change.batch.delete(map::key(map, end));
+        self.row_changed(map, end, row, None);
+    }
+
+    fn row_changed(&mut self, map: u64, end: u64, row: &Row, now: Option<Row>) {
+        let start = end.saturating_sub(row.blocks * map::BLOCK);
+        self.change.rows.push(RowChange { map, start, end, row: now });
     }
 
     fn refer(&mut self, id: ExtentId, delta: i64) {

@@ -104,6 +104,7 @@ async fn apply(shared: &Shared, ledger: &mut Ledger, group: Vec<Work>) {
 
 /// Shows the change in the caches and releases its locks.
 fn publish(shared: &Shared, change: Change) {
+    shared.caches.maps.apply(change.rows);
     shared.caches.show(change.inodes, change.dentries);
     if change.moved_directory {
         shared.epoch.fetch_add(1, Ordering::AcqRel);

@@ -10,6 +10,8 @@ use bytes::Bytes;
 
 /// Rows of one scan.
 const PAGE: u64 = 1024;
+/// Ranges of more windows go around the cache: who asks for so much takes it away or copies it.
+const CACHED_WINDOWS: u64 = 16;
 /// Frozen maps under frozen maps are flattened long before this; deeper is damage.
 const MAX_DEPTH: u32 = 64;
 
@@ -82,8 +84,31 @@ impl Row {
 }
 
 impl Volume {
-    /// Rows that overlap `[start, end)`, with the offset each ends at.
+    /// Rows that overlap `[start, end)`, with the offset each ends at. The lock of the map's inode is held.
     pub(crate) async fn rows_between(&self, map: u64, start: u64, end: u64) -> Result<Vec<(u64, Row)>> {
+        let span = self.shared.caches.maps.span();
+        let (first, last) = (start / span, end.saturating_sub(1) / span);
+        if start >= end || last - first > CACHED_WINDOWS {
+            return self.stored_between(map, start, end).await;
+        }
+        let mut found = Vec::new();
+        for window in first..=last {
+            let (key, range) = ((map, window), (start, end));
+            if self.shared.caches.maps.collect(key, range, &mut found) {
+                continue;
+            }
+            let from = window * span;
+            let rows = self.stored_between(map, from, from.saturating_add(span)).await?;
+            self.shared.caches.maps.fill(key, &rows);
+            let above = found.last().map_or(start, |(last, _)| start.max(*last));
+            let wanted = |(row_end, row): &(u64, Row)| *row_end > above && row_end - row.blocks * BLOCK < end;
+            found.extend(rows.into_iter().filter(wanted));
+        }
+        Ok(found)
+    }
+
+    /// [`Self::rows_between`] from the engine.
+    async fn stored_between(&self, map: u64, start: u64, end: u64) -> Result<Vec<(u64, Row)>> {
         let mut found = Vec::new();
         let mut from = start.saturating_add(1);
         let expected = (end.saturating_sub(start) / self.config.extent_bytes).saturating_add(2).min(PAGE);

@@ -43,6 +43,7 @@ mod linger;
 mod local;
 mod lock;
 mod map;
+mod maps;
 mod named;
 mod names;
 mod read;
@@ -92,6 +93,8 @@ pub struct Parts {
 pub struct Config {
     /// Bytes of the decoded caches.
     pub cache_bytes: u64,
+    /// Bytes of a file whose map rows are cached together, whole blocks.
+    pub window_bytes: u64,
     /// Bytes of an extent written at random.
     pub extent_bytes: u64,
     /// Bytes of an extent of a file that is written from front to back.
@@ -112,6 +115,7 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             cache_bytes: 64 << 20,
+            window_bytes: 1 << 20,
             extent_bytes: 128 << 10,
             stream_bytes: 1 << 20,
             quota_bytes: None,
@@ -169,7 +173,7 @@ impl Volume {
         let ledger = Ledger { live: live_bytes(&*meta).await? };
         let shared = Arc::new(Shared {
             rows: Rows::new(meta, chain),
-            caches: Caches::new(config.cache_bytes),
+            caches: Caches::new(config.cache_bytes, config.window_bytes),
             epoch: 0.into(),
             broken: false.into(),
             usage,

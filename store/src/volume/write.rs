@@ -105,6 +105,10 @@ impl Volume {
         let pieces = self.pieces(cx, (ino, &old), offset, data, early, size).await?;
         let mut tx = self.tx(held);
         let range = (block_start(offset), block_end(end));
+        if old.blocks == 0 && !old.has(inode::TRIM) {
+            // There are no rows, which the engine need not be asked.
+            self.shared.caches.maps.know_empty(old.map, range);
+        }
         let grown = self.replace_range(&mut tx, old.map, range, &pieces).await?;
         self.room_for_blocks(grown)?;
         let mut new = Inode::clone(&old);

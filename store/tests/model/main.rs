@@ -61,6 +61,8 @@ fn with_small_parts(dir: &Path) -> LocalOptions {
         linger: std::time::Duration::ZERO,
         stream_bytes: 64 << 10,
         extent_bytes: 16 << 10,
+        // Small, so that files have many.
+        window_bytes: 32 << 10,
         ..Config::default()
     };
     LocalOptions { config: small, ..options(dir) }
