@@ -23,6 +23,7 @@
 //! - [`host`] runs gateway and agent on this host.
 //! - [`s3`] drives an unmodified S3 client.
 //! - [`lifecycle`] kills parts one after another and checks what must hold after each.
+//! - [`figures`] measures in a VM, for `cargo xtask bench`.
 //! - [`story`] is the whole path on real VMs, told by the demo and proven by a test.
 //! - [`wait`] waits for conditions; nothing here sleeps and hopes.
 //!
@@ -31,6 +32,7 @@
 
 pub mod artifacts;
 pub mod e2e;
+pub mod figures;
 pub mod guest;
 pub mod host;
 pub mod lifecycle;

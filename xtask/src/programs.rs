@@ -42,9 +42,18 @@ pub fn host(release: bool) -> Result<()> {
 /// The agent and the command server as single static files that run in any guest. Always optimised: the guests
 /// run under emulation, where an unoptimised agent would take ten times as long.
 pub fn guest() -> Result<()> {
+    static_programs(&["-p", "mooring-agent", "-p", "mooring-guest-exec"])
+}
+
+/// The program that measures files, as a single static file without its S3 client.
+pub fn guest_bench() -> Result<()> {
+    static_programs(&["-p", "mooring-bench", "--no-default-features"])
+}
+
+fn static_programs(which: &[&str]) -> Result<()> {
     let args = ["build", "--locked", "--release", "--target", GUEST_TARGET];
     let mut command = shell::cargo(args);
-    command.args(["-p", "mooring-agent", "-p", "mooring-guest-exec"]);
+    command.args(which);
     command.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS", "-C target-feature=+crt-static");
     shell::run(command)
 }

@@ -1,19 +1,20 @@
 //! Workloads on a directory: the same calls on every filesystem, nothing tuned for one of them.
 //!
-//! Every workload leaves nothing pending that would be charged to the next one: it ends with an fsync or a syncfs where
-//! the filesystem would otherwise go on in the background. "Cold" means that the kernel's caches were dropped; what the
-//! filesystem caches itself stays, as it would for a second reader.
+//! "Cold" means that the kernel's caches were dropped; what the filesystem caches itself stays, as it would for a second
+//! reader. What a workload left pending is synced before the next one begins, outside of its time.
+//!
+//! Every loop has the same budget of time. A subject that is slow does less in it, and its rate is over what it did.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
-use crate::measure::{Measure, Sheet, per_second, percentile};
+use crate::measure::{Measure, Sheet, latency, mib_per_second, rate};
+use crate::programs::Programs;
 
 /// How much of everything.
 #[derive(Clone, Copy, Debug)]
@@ -26,215 +27,209 @@ pub struct Scale {
     pub random: usize,
     /// Single-row transactions, and fsyncs.
     pub commits: usize,
+    /// How long one loop may take; what is done by then is what the rate is over.
+    pub budget: Duration,
 }
 
 const BLOCK: usize = 1 << 20;
 const PAGE: usize = 4096;
 
 /// Runs every workload in `dir`; one that fails is noted with its reason and the rest goes on.
-pub fn run(dir: &Path, scale: Scale, tarball: &Path, repository: &Path, sheet: &mut Sheet) -> Result<()> {
+pub fn run(dir: &Path, scale: Scale, programs: &Programs<'_>, sheet: &mut Sheet) -> Result<()> {
     fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
-    let large = dir.join("large");
-    let small = dir.join("small");
-    sheet.take("seq write", || seq_write(&large, scale.large));
-    sheet.take("seq read, cold", || drop_caches().and_then(|()| seq_read(&large, scale.large)));
-    sheet.take("seq read, warm", || seq_read(&large, scale.large));
-    sheet.take("random 4 KiB read, cold", || drop_caches().and_then(|()| random_read(&large, scale)));
-    sheet.take("create 4 KiB files", || create(&small, scale.small));
-    sheet.take("stat", || stat(&small, scale.small));
-    sheet.take("list with attributes", || list(&small, scale.small));
-    sheet.take("read all, cold", || drop_caches().and_then(|()| read_all(&small, scale.small)));
-    sheet.take("read all, warm", || read_all(&small, scale.small));
-    sheet.take("delete", || delete(&small, scale.small));
-    sheet.take("fsync of 4 KiB, p50", || fsyncs(&dir.join("log"), scale.commits));
-    sheet.take("untar", || {
-        timed(|| shell(Command::new("tar").arg("-xf").arg(tarball).arg("-C").arg(fresh(dir, "tar")?)))
-    });
-    sheet.take("git clone", || {
-        timed(|| {
-            shell(
-                Command::new("git")
-                    .args(["clone", "-q", "--no-hardlinks"])
-                    .arg(repository)
-                    .arg(dir.join("clone")),
-            )
-        })
-    });
-    sheet.take("git status", || {
-        timed(|| shell(Command::new("git").arg("-C").arg(dir.join("clone")).args(["status", "--short"])))
-    });
-    sheet.take("SQLite transactions, rollback journal", || {
-        sqlite(&dir.join("delete.db"), "delete", scale.commits)
-    });
-    sheet.take("SQLite transactions, WAL", || sqlite(&dir.join("wal.db"), "wal", scale.commits));
-    Ok(())
+    let mut large = Large { path: dir.join("large"), bytes: 0, scale };
+    sheet.take("seq write and fsync", || large.write())?;
+    sheet.take("seq read, cold", || drop_caches().and_then(|()| large.read()))?;
+    sheet.take("seq read, warm", || large.read())?;
+    sheet.take("random 4 KiB read, cold", || drop_caches().and_then(|()| large.read_at_random()))?;
+    let mut small = Small { dir: dir.join("small"), count: 0, scale };
+    sheet.take("create 4 KiB files", || small.create())?;
+    sheet.take("fsync each of them", || small.sync())?;
+    sheet.take("stat, warm", || small.stat())?;
+    sheet.take("stat, cold", || drop_caches().and_then(|()| small.stat()))?;
+    sheet.take("list with attributes, warm", || small.list())?;
+    sheet.take("list with attributes, cold", || drop_caches().and_then(|()| small.list()))?;
+    sheet.take("read all, cold", || drop_caches().and_then(|()| small.read()))?;
+    sheet.take("read all, warm", || small.read())?;
+    sheet.take("delete", || small.delete())?;
+    let mut syncs = Vec::new();
+    sheet.take("fsync of 4 KiB, p50", || {
+        syncs = fsyncs(&dir.join("log"), scale)?;
+        Ok(latency(&mut syncs, 0.5))
+    })?;
+    if !syncs.is_empty() {
+        sheet.add("fsync of 4 KiB, p99", Ok(latency(&mut syncs, 0.99)))?;
+    }
+    programs.run(dir, scale.commits, sheet)
 }
 
 /// Bytes that neither compress nor repeat, so that neither compression nor dedup makes the figure.
 pub fn noise(len: usize) -> Vec<u8> {
     let mut x = 0x9e37_79b9_7f4a_7c15_u64;
-    (0..len / 8)
-        .flat_map(|_| {
-            x ^= x << 13;
-            x ^= x >> 7;
-            x ^= x << 17;
-            x.to_le_bytes()
-        })
-        .collect()
+    (0..len / 8).flat_map(|_| xorshift(&mut x).to_le_bytes()).collect()
 }
 
-fn pattern() -> Vec<u8> {
-    noise(BLOCK)
-}
-
-fn seq_write(path: &Path, bytes: u64) -> Result<Measure> {
-    let mut block = pattern();
-    let start = Instant::now();
-    let mut file = File::create(path)?;
-    for n in 0..bytes / BLOCK as u64 {
-        for page in block.chunks_exact_mut(PAGE) {
-            page[..8].copy_from_slice(&n.to_le_bytes());
-        }
-        file.write_all(&block)?;
-    }
-    file.sync_all()?;
-    Ok(per_second("MiB/s", bytes as f64 / f64::from(1 << 20), start.elapsed()))
-}
-
-fn seq_read(path: &Path, bytes: u64) -> Result<Measure> {
-    let mut block = vec![0; BLOCK];
-    let start = Instant::now();
-    let mut file = File::open(path)?;
-    let mut total = 0;
-    loop {
-        match file.read(&mut block)? {
-            0 => break,
-            n => total += n as u64,
+/// Writes `number` into every page, so that no two pages of what is written are alike.
+pub fn stamp(bytes: &mut [u8], number: u64) {
+    for page in bytes.chunks_exact_mut(PAGE) {
+        if let Some(head) = page.first_chunk_mut() {
+            *head = number.to_le_bytes();
         }
     }
-    ensure!(total == bytes, "read {total} of {bytes} bytes");
-    Ok(per_second("MiB/s", bytes as f64 / f64::from(1 << 20), start.elapsed()))
 }
 
-fn random_read(path: &Path, scale: Scale) -> Result<Measure> {
-    let file = File::open(path)?;
-    let pages = scale.large / PAGE as u64;
-    let mut page = [0; PAGE];
-    let mut x = 88_172_645_463_325_252_u64;
-    let start = Instant::now();
-    for _ in 0..scale.random {
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        file.read_exact_at(&mut page, x % pages * PAGE as u64)?;
-    }
-    Ok(per_second("/s", scale.random as f64, start.elapsed()))
+fn xorshift(x: &mut u64) -> u64 {
+    *x ^= *x << 13;
+    *x ^= *x >> 7;
+    *x ^= *x << 17;
+    *x
 }
 
-fn create(dir: &Path, count: usize) -> Result<Measure> {
-    fs::create_dir_all(dir)?;
-    let block = pattern();
-    let start = Instant::now();
-    for n in 0..count {
-        let from = (n * PAGE) % (BLOCK - PAGE);
-        File::create(dir.join(format!("f{n:06}")))?.write_all(&block[from..from + PAGE])?;
-    }
-    Ok(per_second("/s", count as f64, start.elapsed()))
+/// One large file.
+struct Large {
+    path: PathBuf,
+    bytes: u64,
+    scale: Scale,
 }
 
-fn stat(dir: &Path, count: usize) -> Result<Measure> {
-    let start = Instant::now();
-    for n in 0..count {
-        let size = fs::metadata(dir.join(format!("f{n:06}")))?.size();
-        ensure!(size == PAGE as u64, "file {n} has {size} bytes");
-    }
-    Ok(per_second("/s", count as f64, start.elapsed()))
-}
-
-fn list(dir: &Path, count: usize) -> Result<Measure> {
-    let start = Instant::now();
-    let mut seen = 0;
-    for entry in fs::read_dir(dir)? {
-        ensure!(entry?.metadata()?.size() == PAGE as u64, "a listed file has another size");
-        seen += 1;
-    }
-    ensure!(seen == count, "listed {seen} of {count} files");
-    Ok(per_second("/s", count as f64, start.elapsed()))
-}
-
-fn read_all(dir: &Path, count: usize) -> Result<Measure> {
-    let start = Instant::now();
-    for n in 0..count {
-        let bytes = fs::read(dir.join(format!("f{n:06}")))?;
-        ensure!(bytes.len() == PAGE, "file {n} has {} bytes", bytes.len());
-    }
-    Ok(per_second("/s", count as f64, start.elapsed()))
-}
-
-fn delete(dir: &Path, count: usize) -> Result<Measure> {
-    let start = Instant::now();
-    for n in 0..count {
-        fs::remove_file(dir.join(format!("f{n:06}")))?;
-    }
-    Ok(per_second("/s", count as f64, start.elapsed()))
-}
-
-fn fsyncs(path: &Path, count: usize) -> Result<Measure> {
-    let mut file = OpenOptions::new().create(true).append(true).open(path)?;
-    let page = &pattern()[..PAGE];
-    let mut took: Vec<Duration> = Vec::with_capacity(count);
-    for _ in 0..count {
+impl Large {
+    fn write(&mut self) -> Result<Measure> {
+        let mut block = noise(BLOCK);
         let start = Instant::now();
-        file.write_all(page)?;
+        let mut file = File::create(&self.path)?;
+        for n in 0..self.scale.large / BLOCK as u64 {
+            stamp(&mut block, n);
+            file.write_all(&block)?;
+            self.bytes += BLOCK as u64;
+            if start.elapsed() > self.scale.budget {
+                break;
+            }
+        }
+        file.sync_all()?;
+        Ok(mib_per_second(self.bytes, start.elapsed()))
+    }
+
+    fn read(&self) -> Result<Measure> {
+        let mut block = vec![0; BLOCK];
+        let start = Instant::now();
+        let mut file = File::open(&self.path)?;
+        let mut total = 0;
+        loop {
+            match file.read(&mut block)? {
+                0 => break,
+                n => total += n as u64,
+            }
+            if start.elapsed() > self.scale.budget {
+                return Ok(mib_per_second(total, start.elapsed()));
+            }
+        }
+        ensure!(total == self.bytes, "read {total} of {} bytes", self.bytes);
+        Ok(mib_per_second(total, start.elapsed()))
+    }
+
+    fn read_at_random(&self) -> Result<Measure> {
+        let file = File::open(&self.path)?;
+        let pages = self.bytes / PAGE as u64;
+        ensure!(pages > 0, "nothing was written");
+        let mut page = [0; PAGE];
+        let mut x = 88_172_645_463_325_252_u64;
+        self.scale.each(self.scale.random, |_| {
+            Ok(file.read_exact_at(&mut page, xorshift(&mut x) % pages * PAGE as u64)?)
+        })
+    }
+}
+
+impl Scale {
+    /// Calls `one` with 0, 1, … up to `count` times or until the budget is spent.
+    fn each(&self, count: usize, mut one: impl FnMut(usize) -> Result<()>) -> Result<Measure> {
+        let start = Instant::now();
+        for n in 0..count {
+            one(n)?;
+            if start.elapsed() > self.budget {
+                return Ok(rate(n + 1, start.elapsed()));
+            }
+        }
+        Ok(rate(count, start.elapsed()))
+    }
+}
+
+/// Many small files in one directory.
+struct Small {
+    dir: PathBuf,
+    count: usize,
+    scale: Scale,
+}
+
+impl Small {
+    fn path(&self, n: usize) -> PathBuf {
+        self.dir.join(format!("f{n:06}"))
+    }
+
+    fn create(&mut self) -> Result<Measure> {
+        fs::create_dir_all(&self.dir)?;
+        let mut page = noise(PAGE);
+        let made = self.scale.each(self.scale.small, |n| {
+            stamp(&mut page, n as u64);
+            Ok(File::create(self.path(n))?.write_all(&page)?)
+        })?;
+        self.count = usize::try_from(made.over)?;
+        Ok(made)
+    }
+
+    fn sync(&self) -> Result<Measure> {
+        self.scale.each(self.count, |n| Ok(File::open(self.path(n))?.sync_all()?))
+    }
+
+    fn stat(&self) -> Result<Measure> {
+        self.scale.each(self.count, |n| {
+            let size = fs::metadata(self.path(n))?.size();
+            ensure!(size == PAGE as u64, "file {n} has {size} bytes");
+            Ok(())
+        })
+    }
+
+    fn list(&self) -> Result<Measure> {
+        let start = Instant::now();
+        let mut seen = 0;
+        for entry in fs::read_dir(&self.dir)? {
+            ensure!(entry?.metadata()?.size() == PAGE as u64, "a listed file has another size");
+            seen += 1;
+        }
+        ensure!(seen == self.count, "listed {seen} of {} files", self.count);
+        Ok(rate(seen, start.elapsed()))
+    }
+
+    fn read(&self) -> Result<Measure> {
+        self.scale.each(self.count, |n| {
+            let bytes = fs::read(self.path(n))?;
+            ensure!(bytes.len() == PAGE, "file {n} has {} bytes", bytes.len());
+            Ok(())
+        })
+    }
+
+    fn delete(&self) -> Result<Measure> {
+        self.scale.each(self.count, |n| Ok(fs::remove_file(self.path(n))?))
+    }
+}
+
+fn fsyncs(path: &Path, scale: Scale) -> Result<Vec<Duration>> {
+    let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+    let mut page = noise(PAGE);
+    let mut took: Vec<Duration> = Vec::with_capacity(scale.commits);
+    scale.each(scale.commits, |n| {
+        stamp(&mut page, n as u64);
+        let start = Instant::now();
+        file.write_all(&page)?;
         file.sync_data()?;
         took.push(start.elapsed());
-    }
-    Ok(Measure { unit: "us", value: percentile(&mut took, 0.5).as_secs_f64() * 1e6, more_is_better: false })
-}
-
-fn sqlite(path: &Path, journal: &str, count: usize) -> Result<Measure> {
-    let mut script = format!(
-        "PRAGMA journal_mode={journal}; PRAGMA synchronous=FULL; CREATE TABLE t(a INTEGER, b TEXT);\n"
-    );
-    for n in 0..count {
-        script.push_str(&format!("INSERT INTO t VALUES({n}, hex(randomblob(50)));\n"));
-    }
-    script.push_str("PRAGMA integrity_check; SELECT count(*) FROM t;\n");
-    let start = Instant::now();
-    let mut child = Command::new("sqlite3")
-        .arg(path)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("cannot run sqlite3")?;
-    child.stdin.take().context("no stdin")?.write_all(script.as_bytes())?;
-    let out = String::from_utf8(child.wait_with_output()?.stdout)?;
-    ensure!(out.ends_with(&format!("ok\n{count}\n")), "the database is not right: {out}");
-    Ok(per_second("/s", count as f64, start.elapsed()))
-}
-
-fn timed(f: impl FnOnce() -> Result<()>) -> Result<Measure> {
-    let start = Instant::now();
-    f()?;
-    Ok(Measure { unit: "s", value: start.elapsed().as_secs_f64(), more_is_better: false })
-}
-
-fn fresh(dir: &Path, name: &str) -> Result<std::path::PathBuf> {
-    let path = dir.join(name);
-    fs::create_dir_all(&path)?;
-    Ok(path)
-}
-
-fn shell(command: &mut Command) -> Result<()> {
-    let out = command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {command:?}"))?;
-    if !out.status.success() {
-        bail!("{command:?}: {}", String::from_utf8_lossy(&out.stderr).trim());
-    }
-    Ok(())
+        Ok(())
+    })?;
+    Ok(took)
 }
 
 /// Empties the kernel's caches; needs root.
 fn drop_caches() -> Result<()> {
-    shell(&mut Command::new("sync"))?;
+    let synced = std::process::Command::new("sync").status().context("cannot run sync")?;
+    ensure!(synced.success(), "sync failed: {synced}");
     fs::write("/proc/sys/vm/drop_caches", "3").context("cannot drop the kernel's caches: run as root")
 }

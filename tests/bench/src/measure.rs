@@ -1,104 +1,141 @@
-//! One figure, one sheet of figures, and the table that sets sheets side by side.
+//! One figure, and the sheet of figures of one subject.
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Result;
-use comfy_table::{CellAlignment, Table, presets};
-use serde::Serialize;
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
 
 /// One figure.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measure {
-    /// `MiB/s`, `/s`, `us` or `s`.
-    pub unit: &'static str,
+    /// `MiB/s`, `/s`, `keys/s`, `us` or `s`.
+    pub unit: String,
     /// In that unit.
     pub value: f64,
     /// Whether a larger value is the better one.
     pub more_is_better: bool,
+    /// How many bytes, files, reads or transactions it was taken over.
+    pub over: u64,
 }
 
 /// Amount per second.
-pub fn per_second(unit: &'static str, amount: f64, took: Duration) -> Measure {
-    Measure { unit, value: amount / took.as_secs_f64().max(1e-9), more_is_better: true }
+pub fn per_second(unit: &str, amount: f64, over: u64, took: Duration) -> Measure {
+    let value = amount / took.as_secs_f64().max(1e-9);
+    Measure { unit: unit.to_owned(), value, more_is_better: true, over }
 }
 
-/// The value below which the share `p` of all lies. Sorts.
-pub fn percentile(all: &mut [Duration], p: f64) -> Duration {
+/// Bytes in MiB per second.
+pub fn mib_per_second(bytes: u64, took: Duration) -> Measure {
+    per_second("MiB/s", bytes as f64 / f64::from(1 << 20), bytes, took)
+}
+
+/// Whole things per second.
+pub fn rate(count: usize, took: Duration) -> Measure {
+    per_second("/s", count as f64, count as u64, took)
+}
+
+/// The latency below which the share `p` of `all` lies. Sorts.
+pub fn latency(all: &mut [Duration], p: f64) -> Measure {
+    let value = percentile(all, p).as_secs_f64() * 1e6;
+    Measure { unit: "us".to_owned(), value, more_is_better: false, over: all.len() as u64 }
+}
+
+/// A time that is the figure.
+pub fn seconds(took: Duration) -> Measure {
+    Measure { unit: "s".to_owned(), value: took.as_secs_f64(), more_is_better: false, over: 1 }
+}
+
+fn percentile(all: &mut [Duration], p: f64) -> Duration {
     all.sort_unstable();
     let at = ((all.len() as f64 * p) as usize).min(all.len().saturating_sub(1));
     all.get(at).copied().unwrap_or_default()
 }
 
-/// The figures of one subject.
-#[derive(Clone, Debug, Serialize)]
-pub struct Sheet {
+/// What came of one row.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Outcome {
+    /// A figure.
+    Figure(Measure),
+    /// None, and why.
+    Failed {
+        /// The reason.
+        failed: String,
+    },
+}
+
+/// One row.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Row {
     /// What was measured.
+    pub name: String,
+    /// What came of it.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+/// The figures of one subject. It is saved at every step, so that a subject that hangs or is killed keeps the figures
+/// it has given, and says at which one it stopped.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Sheet {
+    /// Who was measured.
     pub subject: String,
-    /// In the order they were taken; a failure keeps its reason.
-    pub rows: Vec<(String, Result<Measure, String>)>,
+    /// The row that was being taken when this was saved.
+    pub running: Option<String>,
+    /// In the order they were taken.
+    pub rows: Vec<Row>,
+    #[serde(skip)]
+    save: Option<PathBuf>,
 }
 
 impl Sheet {
-    /// An empty sheet.
-    pub fn new(subject: &str) -> Sheet {
-        Sheet { subject: subject.to_owned(), rows: Vec::new() }
+    /// An empty sheet, kept in the file `save`.
+    pub fn new(subject: &str, save: Option<&Path>) -> Sheet {
+        Sheet { subject: subject.to_owned(), save: save.map(Path::to_owned), ..Sheet::default() }
+    }
+
+    /// Reads one that was saved.
+    pub fn read(path: &Path) -> Result<Sheet> {
+        let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        serde_json::from_slice(&bytes).with_context(|| format!("{} is not a sheet", path.display()))
     }
 
     /// Takes one figure; a failure is a row too.
-    pub fn take(&mut self, name: &str, work: impl FnOnce() -> Result<Measure>) {
-        let outcome = work().map_err(|e| format!("{e:#}"));
+    pub fn take(&mut self, name: &str, work: impl FnOnce() -> Result<Measure>) -> Result<()> {
+        self.running = Some(name.to_owned());
+        self.store()?;
+        let taken = work();
+        self.add(name, taken)
+    }
+
+    /// Adds a figure that was taken together with another.
+    pub fn add(&mut self, name: &str, taken: Result<Measure>) -> Result<()> {
+        let outcome = match taken {
+            Ok(m) => Outcome::Figure(m),
+            Err(e) => Outcome::Failed { failed: format!("{e:#}") },
+        };
         match &outcome {
-            Ok(m) => eprintln!("  {:<16} {name:<40} {:>12.1} {}", self.subject, m.value, m.unit),
-            Err(e) => eprintln!("  {:<16} {name:<40} failed: {e}", self.subject),
+            Outcome::Figure(m) => eprintln!("  {:<10} {name:<40} {:>12.1} {}", self.subject, m.value, m.unit),
+            Outcome::Failed { failed } => eprintln!("  {:<10} {name:<40} failed: {failed}", self.subject),
         }
-        self.rows.push((name.to_owned(), outcome));
+        self.rows.push(Row { name: name.to_owned(), outcome });
+        self.running = None;
+        self.store()
     }
 
-    fn get(&self, name: &str) -> Option<&Result<Measure, String>> {
-        self.rows.iter().find(|(n, _)| n == name).map(|(_, m)| m)
+    /// The row of this name.
+    pub fn get(&self, name: &str) -> Option<&Outcome> {
+        self.rows.iter().find(|row| row.name == name).map(|row| &row.outcome)
     }
-}
 
-/// How often better `a` is than `b` in the same figure: 2 means twice as good, whichever way the unit points.
-fn ratio(a: Measure, b: Measure) -> f64 {
-    if a.more_is_better { a.value / b.value } else { b.value / a.value }
-}
-
-/// The table: one row per figure, one column per subject, and the ratio of the first subject to each other.
-pub fn table(sheets: &[Sheet]) -> String {
-    let mut table = Table::new();
-    table.load_preset(presets::ASCII_MARKDOWN);
-    let Some((ours, others)) = sheets.split_first() else { return String::new() };
-    let mut header = vec!["metric".to_owned(), "unit".to_owned(), ours.subject.clone()];
-    header.extend(others.iter().flat_map(|s| [s.subject.clone(), format!("x {}", s.subject)]));
-    table.set_header(header);
-    for (name, first) in &ours.rows {
-        let mut row = vec![name.clone(), String::new(), cell(Some(first))];
-        if let Ok(m) = first {
-            row[1] = m.unit.to_owned();
-        }
-        for other in others {
-            let theirs = other.get(name);
-            row.push(cell(theirs));
-            row.push(match (first, theirs) {
-                (Ok(a), Some(Ok(b))) => format!("{:.2}", ratio(*a, *b)),
-                _ => "-".to_owned(),
-            });
-        }
-        table.add_row(row);
-    }
-    for column in table.column_iter_mut().skip(2) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table.to_string()
-}
-
-fn cell(m: Option<&Result<Measure, String>>) -> String {
-    match m {
-        None => "-".to_owned(),
-        Some(Err(_)) => "failed".to_owned(),
-        Some(Ok(m)) if m.value < 10.0 => format!("{:.2}", m.value),
-        Some(Ok(m)) => format!("{:.0}", m.value),
+    fn store(&self) -> Result<()> {
+        let Some(path) = &self.save else { return Ok(()) };
+        let next = path.with_extension("new");
+        fs::write(&next, serde_json::to_vec_pretty(self)?)
+            .and_then(|()| fs::rename(&next, path))
+            .with_context(|| format!("cannot write {}", path.display()))
     }
 }
 
@@ -106,21 +143,22 @@ fn cell(m: Option<&Result<Measure, String>>) -> String {
 mod tests {
     use super::*;
 
-    fn sheet(subject: &str, value: f64, more_is_better: bool) -> Sheet {
-        let m = Measure { unit: "s", value, more_is_better };
-        Sheet { subject: subject.into(), rows: vec![("x".into(), Ok(m))] }
-    }
-
-    #[test]
-    fn a_ratio_above_one_always_means_better() {
-        assert!(table(&[sheet("a", 2.0, false), sheet("b", 4.0, false)]).contains("2.00"));
-        assert!(table(&[sheet("a", 8.0, true), sheet("b", 4.0, true)]).contains("2.00"));
-    }
-
     #[test]
     fn percentiles_of_few_values() {
         let mut one = [Duration::from_secs(1)];
         assert_eq!(percentile(&mut one, 0.99), Duration::from_secs(1));
         assert_eq!(percentile(&mut [], 0.5), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_sheet_can_be_read_back() -> Result<()> {
+        let path = std::env::temp_dir().join(format!("mooring-bench-{}.json", std::process::id()));
+        let mut sheet = Sheet::new("a", Some(&path));
+        sheet.take("good", || Ok(rate(10, Duration::from_secs(2))))?;
+        sheet.take("bad", || anyhow::bail!("no room"))?;
+        let back = Sheet::read(&path)?;
+        fs::remove_file(&path)?;
+        assert_eq!((back.rows, back.running), (sheet.rows, None));
+        Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! Workloads on an S3 endpoint with the AWS SDK, as applications use it: signed requests, checksums as the SDK's defaults
 //! send them. The limit beside each figure is the same bytes written to and read from the disk by the same number of
-//! threads, with an fsync where the PUT is durable.
+//! threads, with an fsync where the PUT is durable. Every object has bytes of its own, which do not compress.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -12,7 +12,8 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_s3::primitives::ByteStream;
 
-use crate::measure::{Measure, Sheet, per_second};
+use crate::files::{noise, stamp};
+use crate::measure::{Measure, Sheet, mib_per_second, per_second};
 
 /// How much of everything.
 #[derive(Clone, Copy, Debug)]
@@ -56,8 +57,7 @@ fn client(endpoint: &Endpoint) -> Client {
 pub fn run(endpoint: &Endpoint, scale: Scale, sheet: &mut Sheet) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let s3 = client(endpoint);
-    for (label, size, count) in [("64 MiB", LARGE, scale.large), ("4 KiB", SMALL, scale.small)] {
-        let body = crate::files::noise(size);
+    for (label, size, count) in scale.rounds() {
         for clients in CLIENTS {
             let plural = if clients == 1 { "client" } else { "clients" };
             let job = Job {
@@ -68,12 +68,24 @@ pub fn run(endpoint: &Endpoint, scale: Scale, sheet: &mut Sheet) -> Result<()> {
                 count,
                 clients,
             };
-            sheet.take(&format!("put {label}, {clients} {plural}"), || runtime.block_on(job.put(&body)));
-            sheet.take(&format!("get {label}, {clients} {plural}"), || runtime.block_on(job.get()));
+            sheet.take(&format!("put {label}, {clients} {plural}"), || runtime.block_on(job.put()))?;
+            sheet.take(&format!("get {label}, {clients} {plural}"), || runtime.block_on(job.get()))?;
         }
     }
-    sheet.take("list keys", || runtime.block_on(list(&s3, &endpoint.bucket, scale.keys)));
-    Ok(())
+    sheet.take("list keys", || runtime.block_on(list(&s3, &endpoint.bucket, scale.keys)))
+}
+
+impl Scale {
+    fn rounds(&self) -> [(&'static str, usize, usize); 2] {
+        [("64 MiB", LARGE, self.large), ("4 KiB", SMALL, self.small)]
+    }
+}
+
+/// What object `n` of a round of `clients` has in it: no page of it is in any other object.
+fn body(noise: &[u8], clients: usize, n: usize) -> Vec<u8> {
+    let mut body = noise.to_vec();
+    stamp(&mut body, (clients << 32 | n) as u64);
+    body
 }
 
 struct Job<'a> {
@@ -86,15 +98,16 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    async fn put(&self, body: &[u8]) -> Result<Measure> {
-        let body = bytes::Bytes::copy_from_slice(body);
+    async fn put(&self) -> Result<Measure> {
+        let noise = noise(self.size);
         self.each(|n| {
+            let body = bytes::Bytes::from(body(&noise, self.clients, n));
             let request = self
                 .s3
                 .put_object()
                 .bucket(self.bucket)
                 .key(format!("{}/{n:06}", self.prefix))
-                .body(ByteStream::from(body.clone()));
+                .body(ByteStream::from(body));
             async move { request.send().await.map(drop).map_err(anyhow::Error::from) }
         })
         .await
@@ -105,7 +118,11 @@ impl Job<'_> {
         self.each(|n| {
             let request = self.s3.get_object().bucket(self.bucket).key(format!("{}/{n:06}", self.prefix));
             async move {
-                let got = request.send().await?.body.collect().await?.into_bytes().len();
+                let mut body = request.send().await?.body;
+                let mut got = 0;
+                while let Some(part) = body.try_next().await? {
+                    got += part.len();
+                }
                 ensure!(got == size, "read {got} of {size} bytes");
                 Ok(())
             }
@@ -135,9 +152,9 @@ impl Job<'_> {
 
 fn rate(size: usize, count: usize, start: Instant) -> Measure {
     if size >= 1 << 20 {
-        per_second("MiB/s", (size * count) as f64 / f64::from(1 << 20), start.elapsed())
+        mib_per_second((size * count) as u64, start.elapsed())
     } else {
-        per_second("/s", count as f64, start.elapsed())
+        crate::measure::rate(count, start.elapsed())
     }
 }
 
@@ -164,24 +181,24 @@ async fn list(s3: &Client, bucket: &str, keys: usize) -> Result<Measure> {
         seen += page?.contents().len();
     }
     ensure!(seen == keys, "listed {seen} of {keys} keys");
-    Ok(per_second("keys/s", keys as f64, start.elapsed()))
+    Ok(per_second("keys/s", keys as f64, keys as u64, start.elapsed()))
 }
 
 /// The limit: the same bytes as files on the disk, each fsynced, by as many threads.
 pub fn disk(dir: &Path, scale: Scale, sheet: &mut Sheet) -> Result<()> {
     fs::create_dir_all(dir)?;
-    for (label, size, count) in [("64 MiB", LARGE, scale.large), ("4 KiB", SMALL, scale.small)] {
-        let body = crate::files::noise(size);
+    for (label, size, count) in scale.rounds() {
+        let noise = noise(size);
         for clients in CLIENTS {
             let plural = if clients == 1 { "client" } else { "clients" };
             let path = |n: usize| dir.join(format!("{size}-{clients}-{n:06}"));
             sheet.take(&format!("put {label}, {clients} {plural}"), || {
                 threads(size, count, clients, |n| {
                     let mut file = File::create(path(n))?;
-                    file.write_all(&body)?;
+                    file.write_all(&body(&noise, clients, n))?;
                     Ok(file.sync_all()?)
                 })
-            });
+            })?;
             sheet.take(&format!("get {label}, {clients} {plural}"), || {
                 threads(size, count, clients, |n| {
                     let mut bytes = Vec::with_capacity(size);
@@ -189,7 +206,7 @@ pub fn disk(dir: &Path, scale: Scale, sheet: &mut Sheet) -> Result<()> {
                     ensure!(bytes.len() == size, "read {} of {size} bytes", bytes.len());
                     Ok(())
                 })
-            });
+            })?;
         }
     }
     Ok(())
