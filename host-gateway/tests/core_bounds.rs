@@ -14,6 +14,7 @@ use mooring_protocol::caps;
 use mooring_protocol::message::{Reply, Request, Resume, Resumed};
 use mooring_protocol::status::Status;
 use mooring_protocol::types::{Allocate, Attr, Handle, Ino, LeaseMode, Seek, SetAttr};
+use mooring_store::api::Objects;
 use tokio::sync::Mutex;
 
 /// Tests that measure this process's memory must not run beside others.
@@ -212,6 +213,26 @@ async fn a_guest_that_reads_more_files_than_it_may_cache_caches_the_newest() {
     }
     assert!(honest.leases.lock().len() >= before - 2);
     // Now that somebody waited for what it would not give up.
+    silent.closed().await;
+    world.core.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_that_answers_no_barrier_is_waited_for_once() {
+    let world = World::new().await;
+    let mut silent = world.agent_with("acme", "one", Conduct::Silent).await;
+    let (_, f) = silent.create(Ino::ROOT, "f", WRITE).await.unwrap();
+    let (_, g) = silent.create(Ino::ROOT, "g", WRITE).await.unwrap();
+    assert_eq!((silent.mode(f.ino), silent.mode(g.ino)), (LeaseMode::Write, LeaseMode::Write));
+    let start = Instant::now();
+    let (s3, cx) = world.one_shot().await;
+    s3.head(&cx, b"f").await.expect("what was handed over before is there");
+    let took = start.elapsed();
+    assert!(took >= caps::RECALL_DEADLINE - Duration::from_millis(100), "{took:?}");
+    let (s3, cx) = world.one_shot().await;
+    let again = Instant::now();
+    s3.head(&cx, b"g").await.unwrap();
+    assert!(again.elapsed() < caps::RECALL_DEADLINE / 2, "the same guest was waited for twice");
     silent.closed().await;
     world.core.shutdown().await;
 }
