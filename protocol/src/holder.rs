@@ -74,7 +74,8 @@ pub enum Use {
     Hold,
 }
 
-/// The next thing to do for a recall. Carry it out, then report it with [`Holder::done`].
+/// The next thing to do for a recall. Carry it out, then report it with [`Holder::done`]; all but the last, which is over
+/// when it is given out.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Step {
     /// No recall is under way.
@@ -89,7 +90,9 @@ pub enum Step {
     /// Drop these ranges, and with [`Range::ALL`] also attributes and entries, from the kernel's cache.
     /// From a thread of its own, holding no lock.
     Invalidate(Vec<Range>),
-    /// Done: put the acknowledgement on the stream, if there is one to give; begin parked requests again.
+    /// Done: put the acknowledgement on the stream, if there is one to give; begin parked requests again. The lease is
+    /// given up already: were there a moment between this step and its report, what is read in it would belong to no
+    /// lease and be dropped by nobody.
     Finish {
         /// Sequence to acknowledge; `None` after a fence.
         ack: Option<u64>,
@@ -299,6 +302,16 @@ impl Holder {
             Stage::Invalidate => giving.next_round(self.looking, &self.held),
         };
         giving.out = step != Step::Wait;
+        if let Step::Finish { .. } = step {
+            self.mode = self.mode.min(giving.to);
+            // What is kept is a grant of its own: a repeated answer to this recall must not pass for the answer to the
+            // next.
+            if self.mode != LeaseMode::None {
+                self.seq += 1;
+            }
+            self.held.clear();
+            self.giving = None;
+        }
         step
     }
 
@@ -314,17 +327,7 @@ impl Holder {
                 giving.rounds += 1;
                 giving.passing.clear();
             }
-            Step::Finish { .. } => {
-                self.mode = self.mode.min(giving.to);
-                // What is kept is a grant of its own: a repeated answer to this recall must not pass for
-                // the answer to the next.
-                if self.mode != LeaseMode::None {
-                    self.seq += 1;
-                }
-                self.held.clear();
-                self.giving = None;
-            }
-            Step::Idle | Step::Wait => {}
+            Step::Idle | Step::Wait | Step::Finish { .. } => {}
         }
     }
 }

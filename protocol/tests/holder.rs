@@ -110,6 +110,19 @@ fn a_held_read_is_left_out_of_the_last_rounds() {
 }
 
 #[test]
+fn what_is_read_when_a_recall_has_ended_needs_a_new_lease() {
+    let mut holder = writer();
+    holder.recall(1, LeaseMode::None);
+    for _ in 0..3 {
+        step(&mut holder);
+    }
+    // Looked at before whoever carries the recall out has come to do anything more.
+    assert_eq!(holder.next_step(), Step::Finish { ack: Some(1) });
+    assert_eq!(holder.begin(look(0)), Use::Acquire, "nobody would drop it any more");
+    assert_eq!(holder.next_step(), Step::Idle);
+}
+
+#[test]
 fn many_ranges_become_the_whole_file() {
     let mut holder = writer();
     holder.recall(1, LeaseMode::None);

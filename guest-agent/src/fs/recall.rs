@@ -74,7 +74,7 @@ impl Door {
         loop {
             // Registered before the look, so that a change in between is not missed.
             let changed = node.changed.notified();
-            let step = node.state.lock().holder.next_step();
+            let (step, returned) = node.next_step();
             match &step {
                 Step::Idle => return,
                 Step::Wait => {
@@ -85,7 +85,6 @@ impl Door {
                 Step::Publish => node.publish(),
                 Step::Invalidate(spans) => self.invalidate(node, spans).await,
                 Step::Finish { ack } => {
-                    let returned = node.finish(&step);
                     node.changed.notify_waiters();
                     match ack {
                         Some(seq) if returned => self.give_back(node.ino, *seq).await,
@@ -226,12 +225,16 @@ impl Node {
         state.forget();
     }
 
-    /// The recall is over. Says whether the lease was given up unasked.
-    fn finish(&self, step: &Step) -> bool {
+    /// What to do next; with the last step, whether the lease was given up unasked. A recall ends in one moment: nothing
+    /// may begin between the holder's end of it and ours.
+    fn next_step(&self) -> (Step, bool) {
         let mut state = self.state.lock();
-        state.holder.done(step);
+        let step = state.holder.next_step();
+        if !matches!(step, Step::Finish { .. }) {
+            return (step, false);
+        }
         state.recalling = false;
         state.published = false;
-        std::mem::take(&mut state.returning)
+        (step, std::mem::take(&mut state.returning))
     }
 }
