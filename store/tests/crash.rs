@@ -92,8 +92,8 @@ async fn child_writes_until_killed() {
     futures::future::join_all(writers).await;
 }
 
-/// Starts the child, kills it after `for_ms` of writing (or waits for it to strike itself), and returns what it
-/// acknowledged.
+/// Starts the child, kills it `for_ms` after its first acknowledgement (or waits for it to strike itself), and returns
+/// what it acknowledged.
 fn run_child(dir: &Path, point: Option<&str>, for_ms: u64) -> (BTreeSet<(u32, u32)>, ExitStatus) {
     let mut command = common::child("child_writes_until_killed", None);
     command.env(DIR, dir).stdout(Stdio::piped());
@@ -107,13 +107,20 @@ fn run_child(dir: &Path, point: Option<&str>, for_ms: u64) -> (BTreeSet<(u32, u3
         let mut words = line.strip_prefix("ack ")?.split(' ');
         Some((words.next()?.parse().ok()?, words.next()?.parse().ok()?))
     };
+    let (began, begins) = std::sync::mpsc::channel();
     let reader = std::thread::spawn(move || {
         while let Some(Ok(line)) = lines.next() {
             acked.extend(parse(&line));
+            if acked.len() == 1 {
+                let _ = began.send(());
+            }
         }
         acked
     });
-    let limit = if point.is_some() { Duration::from_secs(30) } else { Duration::from_millis(for_ms) };
+    if point.is_none() {
+        begins.recv_timeout(Duration::from_secs(60)).expect("the child writes");
+    }
+    let limit = if point.is_some() { Duration::from_secs(60) } else { Duration::from_millis(for_ms) };
     let begin = now();
     let status = loop {
         if let Some(status) = child.try_wait().unwrap() {

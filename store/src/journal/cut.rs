@@ -35,15 +35,12 @@
 //! # The cut itself
 //!
 //! The dropped records are whole, so unlike a torn tail they have to go before the sequence can go on with other
-//! records of the same numbers: later files are removed, the rest of the file is zeroed. A stop in between leaves a
+//! records of the same numbers: later files are removed, the file is cut short. A stop in between leaves a
 //! state that the next recovery cuts at the same place, because the bytes are still missing.
 
 use super::format::{self, Found, HEAD_BYTES};
-use super::recover::{Recovery, read_up_to, remove_dropped};
+use super::recover::{Recovery, finish, read_up_to, remove_dropped};
 use super::{JournalError, io_error};
-use crate::failpoints;
-use std::fs::OpenOptions;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 impl Recovery {
@@ -54,7 +51,8 @@ impl Recovery {
         let later: Vec<_> = self.kept.split_off(keep).into_iter().map(|kept| kept.path).collect();
         remove_dropped(&self.options.dir, &later)?;
         if let Some(last) = self.kept.last_mut().filter(|last| last.last_id >= id) {
-            erase_from(&last.path, id, self.options.file_bytes)?;
+            last.end = begin_of(&last.path, id, self.options.file_bytes)? as u64;
+            finish(&last.path, last.end).map_err(|error| io_error("cut", &last.path, error))?;
             last.last_id = id - 1;
         }
         self.next_id = id;
@@ -62,21 +60,15 @@ impl Recovery {
     }
 }
 
-/// Zeroes a file from record `id` on.
-fn erase_from(path: &Path, id: u64, file_bytes: u64) -> Result<(), JournalError> {
+/// Where record `id` begins in a file.
+fn begin_of(path: &Path, id: u64, file_bytes: u64) -> Result<usize, JournalError> {
     let bytes = read_up_to(path, file_bytes as usize)?;
     let mut at = HEAD_BYTES;
     loop {
         match format::read_record(&bytes, at) {
             Found::Record(record) if record.id < id => at += record.bytes,
-            Found::Record(record) if record.id == id => break,
+            Found::Record(record) if record.id == id => return Ok(at),
             _ => return Err(format::corrupt(path, at, "the file changed while it was read")),
         }
     }
-    let end = bytes.iter().rposition(|byte| *byte != 0).map_or(at, |last| last + 1);
-    let erased = OpenOptions::new().write(true).open(path).and_then(|file| {
-        file.write_all_at(&vec![0; end.saturating_sub(at)], at as u64)?;
-        failpoints::sync(path, || file.sync_data())
-    });
-    erased.map_err(|error| io_error("cut", path, error))
 }

@@ -19,6 +19,8 @@ pub(super) struct Kept {
     pub head: Head,
     /// Last record in it; `head.first_id - 1` when it has none.
     pub last_id: u64,
+    /// Where its last record ends.
+    pub end: u64,
 }
 
 /// A verified journal, ready to be replayed and continued.
@@ -28,8 +30,24 @@ pub struct Recovery {
     pub(super) next_id: u64,
     pub(super) next_number: u64,
     pub(super) synced: u64,
+    /// Files that hold nothing the engine still needs, with their first records, in order.
+    pub(super) old: Vec<(PathBuf, u64)>,
+    pub(super) work: RecoveryWork,
     /// Bytes dropped as torn: for the log.
     pub torn_bytes: u64,
+}
+
+/// What a recovery had to do: bounded however often the process was killed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RecoveryWork {
+    /// Files there were.
+    pub files: usize,
+    /// Files that were read to their ends.
+    pub read_files: usize,
+    /// Bytes read from them.
+    pub read_bytes: u64,
+    /// Records found behind what the engine has.
+    pub records: u64,
 }
 
 /// Verifies the journal in `options.dir`. The engine holds everything up to record `after` in its own tables.
@@ -38,31 +56,37 @@ pub struct Recovery {
 pub fn recover(options: JournalOptions, after: u64) -> Result<Recovery, JournalError> {
     let mut files = list(&options.dir)?;
     let last_number = files.last().map_or(0, |(number, _)| *number);
-    skip_old(&mut files, &options, after)?;
-    let mut state = Walk { kept: Vec::new(), next_id: after + 1, synced: after, cut: None, torn_bytes: 0 };
-    let mut dropped = Vec::new();
+    let mut work = RecoveryWork { files: files.len(), ..RecoveryWork::default() };
+    let (old, mut dropped) = skip_old(&mut files, &options, after)?;
+    work.read_files = files.len();
+    let mut state = Walk { next_id: after + 1, synced: after, ..Walk::default() };
     for (number, path) in files {
         if state.file(&options, number, &path, after)? == Keep::No {
             dropped.push(path);
         }
     }
     remove_dropped(&options.dir, &dropped)?;
-    let Walk { kept, next_id, torn_bytes, synced, .. } = state;
+    let Walk { kept, next_id, torn_bytes, synced, read_bytes, .. } = state;
+    // Records that the engine has in its tables already may be torn here; new ones go behind them.
+    let next_id = next_id.max(after + 1);
+    (work.read_bytes, work.records) = (read_bytes, next_id - 1 - after);
     // The engine waits for a sync before it relies on records, and a stopped process may have left them in the
     // page cache only: what is replayed counts as synced from here on.
-    for Kept { path, .. } in &kept {
-        let done = File::open(path).and_then(|file| failpoints::sync(path, || file.sync_data()));
-        done.map_err(|error| io_error("sync", path, error))?;
+    for Kept { path, end, .. } in &kept {
+        finish(path, *end).map_err(|error| io_error("sync", path, error))?;
     }
-    // Records that the engine has in its tables already may be torn here; new ones go behind them.
-    Ok(Recovery {
-        options,
-        kept,
-        next_id: next_id.max(after + 1),
-        next_number: last_number + 1,
-        synced,
-        torn_bytes,
-    })
+    let next_number = last_number + 1;
+    Ok(Recovery { options, kept, next_id, next_number, synced, old, work, torn_bytes })
+}
+
+/// Cuts a file at the end of its records, durably: nobody appends to it any more, and what follows (room that was
+/// allocated, or a torn record) would be read at every open and take up the disk.
+pub(super) fn finish(path: &Path, end: u64) -> std::io::Result<()> {
+    let file = File::options().write(true).open(path)?;
+    if file.metadata()?.len() > end {
+        file.set_len(end)?;
+    }
+    failpoints::sync(path, || file.sync_data())
 }
 
 /// Journal files by number.
@@ -82,16 +106,20 @@ fn list(dir: &Path) -> Result<Vec<(u64, PathBuf)>, JournalError> {
 }
 
 /// Leaves out the files whose records are all in the engine's tables: those before one that begins at or before
-/// `after + 1`. They may be damaged or have gaps, being removed one by one.
+/// `after + 1`. They may be damaged or have gaps, being removed one by one. Returns them with their first records, and
+/// those that have none.
+#[allow(clippy::type_complexity, reason = "used once, right above")]
 fn skip_old(
     files: &mut Vec<(u64, PathBuf)>,
     options: &JournalOptions,
     after: u64,
-) -> Result<(), JournalError> {
+) -> Result<(Vec<(PathBuf, u64)>, Vec<PathBuf>), JournalError> {
     let mut begin = 0;
+    let mut firsts = Vec::with_capacity(files.len());
     for (index, (_, path)) in files.iter().enumerate() {
-        let head = read_up_to(path, HEAD_BYTES)?;
-        match Head::decode(&head, path) {
+        let head = Head::decode(&read_up_to(path, HEAD_BYTES)?, path);
+        firsts.push(head.as_ref().ok().and_then(|head| head.as_ref().map(|head| head.first_id)));
+        match head {
             Ok(Some(head)) if head.volume != options.keys.volume().get() => {
                 let detail = format!("{} belongs to volume {:016x}", path.display(), head.volume);
                 return Err(JournalError::Gap { path: options.dir.clone(), detail });
@@ -102,8 +130,14 @@ fn skip_old(
             Err(error) => return Err(error),
         }
     }
-    files.drain(..begin);
-    Ok(())
+    let (mut old, mut void) = (Vec::new(), Vec::new());
+    for ((_, path), first) in files.drain(..begin).zip(firsts) {
+        match first {
+            Some(first) => old.push((path, first)),
+            None => void.push(path),
+        }
+    }
+    Ok((old, void))
 }
 
 #[derive(PartialEq, Eq)]
@@ -112,6 +146,7 @@ enum Keep {
     No,
 }
 
+#[derive(Default)]
 struct Walk {
     kept: Vec<Kept>,
     next_id: u64,
@@ -120,6 +155,7 @@ struct Walk {
     /// Where the sequence ended: the file and offset of the torn record.
     cut: Option<(PathBuf, usize)>,
     torn_bytes: u64,
+    read_bytes: u64,
 }
 
 impl Walk {
@@ -131,6 +167,7 @@ impl Walk {
         after: u64,
     ) -> Result<Keep, JournalError> {
         let bytes = read_up_to(path, options.file_bytes as usize)?;
+        self.read_bytes += bytes.len() as u64;
         let Some(head) = Head::decode(&bytes, path)? else {
             // Never begun (a prepared spare), or its head was lost with the power.
             self.lost(&bytes, 0, path)?;
@@ -159,12 +196,13 @@ impl Walk {
             return Err(JournalError::Gap { path: options.dir.clone(), detail });
         }
         self.synced = self.synced.max(head.synced);
-        self.records(&bytes, path)?;
-        self.kept.push(Kept { path: path.to_path_buf(), head, last_id: self.next_id - 1 });
+        let end = self.records(&bytes, path)? as u64;
+        self.kept.push(Kept { path: path.to_path_buf(), head, last_id: self.next_id - 1, end });
         Ok(Keep::Yes)
     }
 
-    fn records(&mut self, file: &[u8], path: &Path) -> Result<(), JournalError> {
+    /// Walks over the records of a file. Returns where they end.
+    fn records(&mut self, file: &[u8], path: &Path) -> Result<usize, JournalError> {
         let mut at = HEAD_BYTES;
         loop {
             match format::read_record(file, at) {
@@ -177,7 +215,10 @@ impl Walk {
                     let detail = format!("record {} where {} belongs", record.id, self.next_id);
                     return Err(format::corrupt(path, at, detail));
                 }
-                Found::End | Found::Torn => return self.lost(file, at, path),
+                Found::End | Found::Torn => {
+                    self.lost(file, at, path)?;
+                    return Ok(at);
+                }
                 Found::Damaged(detail) => return Err(format::corrupt(path, at, detail)),
             }
         }
@@ -239,6 +280,12 @@ impl Recovery {
     #[must_use]
     pub fn data_failed(&self, source: super::DataError) -> JournalError {
         JournalError::Data { path: self.options.dir.clone(), source }
+    }
+
+    /// What it took.
+    #[must_use]
+    pub fn work(&self) -> RecoveryWork {
+        self.work
     }
 
     /// The last record known to have been synced, with what it names, before the stop.

@@ -62,12 +62,10 @@ pub(super) struct LiveFile {
 
 impl Journal {
     pub(super) fn start(recovery: Recovery) -> Arc<Self> {
-        let Recovery { options, kept, next_id, next_number, .. } = recovery;
-        let files = kept.into_iter().map(|kept| LiveFile {
-            path: kept.path,
-            first_id: kept.head.first_id,
-            file: None,
-        });
+        let Recovery { options, kept, old, next_id, next_number, .. } = recovery;
+        let kept = kept.into_iter().map(|kept| (kept.path, kept.head.first_id));
+        let files = old.into_iter().chain(kept);
+        let files = files.map(|(path, first_id)| LiveFile { path, first_id, file: None });
         let state = State {
             appended_id: next_id - 1,
             appended_seq: 0,

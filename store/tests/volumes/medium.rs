@@ -230,19 +230,21 @@ fn decide(fate: Fate, random: &SeededRandom) -> bool {
     }
 }
 
-/// Each page as it was made durable, or as it is now.
+/// Each page as it was made durable, or as it is now, and so the length.
 fn mix(kept: &[u8], current: &[u8], fate: Fate, random: &SeededRandom) -> Vec<u8> {
-    let (mut bytes, mut end) = (current.to_vec(), kept.len().min(current.len()));
-    for at in (0..current.len()).step_by(PAGE) {
-        let to = (at + PAGE).min(current.len());
+    let cut = current.len() < kept.len() && decide(fate, random);
+    let (mut bytes, mut end) = (current.to_vec(), if cut { current.len() } else { kept.len() });
+    bytes.resize(current.len().max(kept.len()), 0);
+    for at in (0..bytes.len()).step_by(PAGE) {
+        let to = (at + PAGE).min(bytes.len());
         let mut old = [0; PAGE];
         let known = kept.get(at..to.min(kept.len())).unwrap_or_default();
         old[..known.len()].copy_from_slice(known);
         if old[..to - at] == bytes[at..to] && to <= kept.len() {
             continue;
         }
-        if decide(fate, random) {
-            end = end.max(to);
+        if at < current.len() && decide(fate, random) {
+            end = if cut { end } else { end.max(to.min(current.len())) };
         } else {
             bytes[at..to].copy_from_slice(&old[..to - at]);
         }

@@ -19,7 +19,7 @@ pub use settings::BlockCache;
 
 use super::{Batch, Data, Meta, MetaError, Op, Rows, SCAN_PAGE_BYTES, Seq, Watermarks};
 use crate::backend::{DirLock, Shortage, SpaceGuard, VolumeDir};
-use crate::journal::{Journal, JournalError, JournalOptions, Reservation};
+use crate::journal::{Journal, JournalError, JournalOptions, RecoveryWork, Reservation};
 use crate::seal::{BlockSealer, VolumeKeys};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -42,6 +42,10 @@ pub const SPACE_RESERVE: u64 = 64 << 20;
 
 /// Longest that closing waits for the last rows to reach the tables. What does not is replayed at the next open.
 const CLOSE_WITHIN: Duration = Duration::from_secs(3);
+
+/// Journal files that an open may find needed before it moves their rows to the tables. Each life of the process adds
+/// one, and a process that is killed soon never does so itself.
+const REPLAY_FILES: usize = 4;
 
 /// What a volume's metadata needs to open.
 #[derive(Clone)]
@@ -71,6 +75,7 @@ pub struct SlateMeta {
     db: Db,
     journal: Arc<Journal>,
     path: PathBuf,
+    recovered: RecoveryWork,
     received: AtomicU64,
     /// Sequence of the last row that was there at open.
     opened_at: u64,
@@ -93,23 +98,38 @@ impl SlateMeta {
             path: path.clone(),
             reason: "the engine opened without its journal".to_owned(),
         })?;
+        let recovered = shared.recovered.get().copied().unwrap_or_default();
         let tables = db.manifest().last_l0_seq();
         let opened_at = tables.max(shared.replayed_seq.load(Ordering::Relaxed));
-        Ok(Arc::new(Self {
+        let opened = Arc::new(Self {
             db,
             journal,
             path,
+            recovered,
             received: AtomicU64::new(opened_at),
             opened_at,
             space: SpaceGuard::new(options.dir.path().to_path_buf(), options.space_reserve),
             lock: parking_lot::Mutex::new(Some(options.lock)),
-        }))
+        });
+        if recovered.read_files > REPLAY_FILES
+            && let Err(error) = opened.flush().await
+        {
+            // The journal has everything; the next open tries again.
+            tracing::warn!(path = %opened.path.display(), %error, "cannot move replayed rows to tables yet");
+        }
+        Ok(opened)
     }
 
     /// The writer's epoch: rises with every open of the volume.
     #[must_use]
     pub fn epoch(&self) -> u64 {
         self.db.manifest().writer_epoch()
+    }
+
+    /// What recovery of the journal took at open, for metrics and tests.
+    #[must_use]
+    pub fn recovered(&self) -> RecoveryWork {
+        self.recovered
     }
 
     /// fdatasyncs of the journal so far, for metrics.

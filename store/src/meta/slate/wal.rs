@@ -8,7 +8,7 @@ use super::super::Data;
 use super::clock::EngineClock;
 use super::rows;
 use crate::journal::{
-    self, Journal, JournalError, JournalOptions, JournalWriter, Progress, Recovery, Replay,
+    self, Journal, JournalError, JournalOptions, JournalWriter, Progress, Recovery, RecoveryWork, Replay,
 };
 use async_trait::async_trait;
 use futures::FutureExt;
@@ -29,6 +29,8 @@ pub(super) struct Shared {
     pub journal: OnceLock<Arc<Journal>>,
     /// Highest sequence found in the journal at open.
     pub replayed_seq: AtomicU64,
+    /// What recovery of the journal took.
+    pub recovered: OnceLock<RecoveryWork>,
     /// Why the journal could not be opened: the engine passes on only words.
     pub failure: OnceLock<JournalError>,
 }
@@ -64,8 +66,17 @@ impl WriterInit for Init {
         if recovery.torn_bytes > 0 {
             tracing::warn!(bytes = recovery.torn_bytes, "dropped the torn tail of the journal");
         }
+        let _ = self.shared.recovered.set(recovery.work());
         let replay = Some(recovery.replay(after));
         let writer = JournalWriter::start(recovery, epoch);
+        if manifest.manifest().checkpoints().is_empty() {
+            // The collector comes every few seconds, to a process that lives so long.
+            let journal = Arc::clone(writer.journal());
+            let collected =
+                tokio::task::spawn_blocking(move || journal.collect(&[after + 1..=u64::MAX])).await;
+            let collected = collected.map_err(|error| WalError::InternalError(Arc::new(error)))?;
+            collected.map_err(|error| self.shared.fail(error))?;
+        }
         let _ = self.shared.journal.set(Arc::clone(writer.journal()));
         Ok(WriterInitResult {
             replay_iterator: Box::new(Replayed {
