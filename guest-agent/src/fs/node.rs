@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use mooring_protocol::holder::{Holder, Range as Span};
@@ -18,6 +18,9 @@ use tokio::sync::Notify;
 use crate::fuse::{Gate, Hold};
 use crate::remote::Mark;
 use crate::write::Gather;
+
+/// An inode whose lease was not asked back for this long is not being fought over.
+const CALM: Duration = Duration::from_millis(100);
 
 /// One inode.
 pub struct Node {
@@ -58,9 +61,13 @@ pub struct NodeState {
     pub told: HashSet<Bytes>,
     /// The kernel may have pages of this file.
     pub kernel_pages: bool,
+    /// The kernel may have lasting attributes.
+    pub kernel_attrs: bool,
     /// An answer gave the kernel lasting attributes, and nothing has shown since that it has used it. Should it not know
     /// the inode, it is about to.
     pub owed: bool,
+    /// When the lease was last asked back.
+    pub recalled: Option<Instant>,
     /// Pages of writes that the kernel waits for.
     pub writing: Vec<Span>,
     /// Writes not handed over.
@@ -98,7 +105,9 @@ impl Node {
                 names: HashMap::new(),
                 told: HashSet::new(),
                 kernel_pages: false,
+                kernel_attrs: false,
                 owed: false,
+                recalled: None,
                 writing: Vec::new(),
                 gather: Gather::default(),
                 sending: None,
@@ -129,6 +138,7 @@ impl Node {
         let attr = state.visible_attr()?;
         let hold = state.kernel_may_keep().then(|| self.gate.hold());
         state.owed |= hold.is_some();
+        state.kernel_attrs |= hold.is_some();
         Some((attr, hold))
     }
 }
@@ -141,8 +151,13 @@ impl NodeState {
 
     /// The kernel may keep attributes: a lease is held that nobody has asked back, and no gathered write makes
     /// them move without the kernel's knowing.
+    ///
+    /// Not so soon after a recall: what several guests work on would be given to the kernel and dropped there again and
+    /// again. Beside the cost, a kernel that is told to drop attributes does not take those of the answer that it waits
+    /// for just then, and ends a read where it last knew the file's end.
     pub fn kernel_may_keep(&self) -> bool {
-        self.covered() && !self.recalling && self.gather.is_empty() && self.sending.is_none()
+        let calm = self.recalled.is_none_or(|at| at.elapsed() >= CALM);
+        self.covered() && !self.recalling && calm && self.gather.is_empty() && self.sending.is_none()
     }
 
     /// Takes a grant, unless a later one was seen.

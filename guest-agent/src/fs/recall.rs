@@ -50,7 +50,10 @@ impl Door {
             let mut state = node.state.lock();
             let verdict = state.holder.recall(grant.seq, to);
             match verdict {
-                OnRecall::Begin => state.recalling = true,
+                OnRecall::Begin => {
+                    state.recalling = true;
+                    state.recalled = Some(Instant::now());
+                }
                 // Somebody does want it now: it is to be acknowledged.
                 OnRecall::UnderWay => state.returning = false,
                 OnRecall::AckNow => {}
@@ -103,20 +106,24 @@ impl Door {
         // Attributes with a life in the kernel have to arrive there before they are dropped.
         node.gate.clear().await;
         let Some(notifier) = self.notifier.get() else { return };
-        let (pages, names) = {
+        let (pages, attrs, names) = {
             let mut state = node.state.lock();
-            let pages = state.kernel_pages;
+            let (pages, attrs) = (state.kernel_pages, state.kernel_attrs);
             if spans.contains(&Span::ALL) {
                 state.kernel_pages = false;
+                state.kernel_attrs = false;
             }
-            (pages, std::mem::take(&mut state.told))
+            (pages, attrs, std::mem::take(&mut state.told))
         };
         let kernel_node = self.to_node(node.ino);
         for name in names {
             notifier.entry(kernel_node, name).await;
         }
         if !pages && spans.contains(&Span::ALL) {
-            return self.drop_attr(node, notifier).await;
+            if attrs {
+                self.drop_attr(node, notifier).await;
+            }
+            return;
         }
         self.drop_pages(node, spans).await;
     }
