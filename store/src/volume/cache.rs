@@ -4,6 +4,8 @@
 //! locks. Entries are filled in from the engine only under (at least shared) the lock of their inode, so that a
 //! slow reader cannot put an old row over a new one.
 //!
+//! Map rows have a cache of their own kind ([`super::maps`]).
+//!
 //! Readers of names and attributes take no inode's lock, so a change is shown to them in one step: a name that is
 //! replaced is never absent, and a file that is moved is never in neither place nor in both.
 
