@@ -61,7 +61,11 @@ impl Programs<'_> {
         match done.status.code() {
             Some(0) => Ok(()),
             Some(124 | 137) => bail!("took more than {} s", self.limit.as_secs()),
-            _ => bail!("{}: {}", done.status, String::from_utf8_lossy(&done.stderr).trim()),
+            // Some programs say the same of each file; the first line is enough.
+            _ => {
+                let said = String::from_utf8_lossy(&done.stderr);
+                bail!("{}: {}", done.status, said.lines().next().unwrap_or_default())
+            }
         }
     }
 

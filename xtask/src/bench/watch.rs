@@ -52,7 +52,7 @@ fn saved_at(sheet: &Path) -> Option<SystemTime> {
 
 /// Asks a process to end and kills it when it has not ended within `patience`.
 pub fn end(child: &mut Child, patience: Duration) {
-    if !patience.is_zero() {
+    if !patience.is_zero() && matches!(child.try_wait(), Ok(None)) {
         let _asked = Command::new("kill").arg(child.id().to_string()).status();
     }
     let until = Instant::now() + patience;
