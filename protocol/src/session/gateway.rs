@@ -230,8 +230,9 @@ impl Session {
     }
 }
 
-/// A session's persisted form. Written when it begins, when its epoch rises, when it is evicted, and, as
-/// to `applied`, in the same commit as the change.
+/// A session's persisted form. Written when it begins, when its epoch rises and when it is evicted; `applied` follows each
+/// change, in a log of its own. A change whose note is missing is in doubt after a restart: docs/adr/0006 says how that
+/// is settled.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SessionRecord {
     /// Its id.
