@@ -207,6 +207,9 @@ pub struct TokenCreate {
     /// Narrow to these rights on this bucket or prefix: `read:photos/2026/`; several allowed.
     #[serde(default)]
     pub scope: Vec<String>,
+    /// For this VM of the tenant's, to come in with over TLS. The operator alone may ask for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vm: Option<VmId>,
 }
 
 /// A session token.

@@ -17,15 +17,13 @@ use tokio::sync::watch;
 use crate::fs::{Budget, Door, DoorOptions};
 use crate::fuse::wait::WaitTable;
 use crate::fuse::{Mount, MountOptions};
-use crate::remote::{Held, Hooks, Mark, Remote, Target};
+use crate::remote::{Gateway, Held, Hooks, Mark, Remote};
 
 /// How the agent runs.
 #[derive(Clone, Debug)]
 pub struct AgentOptions {
-    /// Where the gateway is.
-    pub target: Target,
-    /// Shown on channels that do not say which VM this is.
-    pub token: Option<String>,
+    /// Where the gateway is, and what to show it.
+    pub gateway: Gateway,
     /// Buckets are mounted below this directory.
     pub root: PathBuf,
     /// Memory for gathered writes, in bytes.
@@ -135,7 +133,7 @@ impl Agent {
             options,
         });
         let hooks: Arc<dyn Hooks> = Arc::new(Ears { agent: Arc::downgrade(&agent) });
-        let remote = Remote::start(agent.options.target.clone(), agent.options.token.clone(), hooks);
+        let remote = Remote::start(agent.options.gateway.clone(), hooks);
         let _ = agent.remote.set(remote);
         tokio::spawn(mounts::keep(Arc::downgrade(&agent), agent.wanted.subscribe()));
         agent

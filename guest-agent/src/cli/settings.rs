@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use crate::agent::AgentOptions;
 use crate::fuse::MountOptions;
-use crate::remote::Target;
+use crate::remote::{Gateway, Target};
 
 /// Where the file is looked for when `--config` names none. It may be absent.
 pub const DEFAULT_FILE: &str = "/etc/mooring/agent.toml";
@@ -41,14 +41,18 @@ pub enum Close {
 #[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Where the gateway is: `vsock:2:5000` or `unix:/path` [default: vsock:2:5000]
+    /// Where the gateway is: `vsock:2:5000`, `unix:/path` or `tls:host:port` [default: vsock:2:5000]
     #[arg(long, alias = "connect", env = "MOORING_GATEWAY", value_name = "ADDRESS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gateway: Option<Target>,
-    /// A token, on channels that do not say which VM this is
+    /// A token, on channels that do not say which VM this is: `mooring-gateway token --tenant T --vm VM`
     #[arg(long, env = "MOORING_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
+    /// Over TLS: the certificates to trust, PEM [default: those this system trusts]
+    #[arg(long, env = "MOORING_CA", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
     /// Buckets and shares are mounted below this directory [default: /mnt/mooring]
     #[arg(long, env = "MOORING_ROOT", value_name = "DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -128,6 +132,7 @@ impl Settings {
         Ok(Settings {
             gateway: self.gateway.or(below.gateway),
             token: self.token.or(below.token),
+            ca: self.ca.or(below.ca),
             root: self.root.or(below.root),
             s3: self.s3.or(below.s3),
             credentials: self.credentials.or(below.credentials),
@@ -162,8 +167,11 @@ impl Settings {
     pub fn agent(&self) -> AgentOptions {
         let deadline = self.deadline.unwrap_or(300);
         AgentOptions {
-            target: self.gateway.clone().unwrap_or(Target::Vsock(2, 5000)),
-            token: self.token.clone(),
+            gateway: Gateway {
+                target: self.gateway.clone().unwrap_or(Target::Vsock(2, 5000)),
+                ca: self.ca.clone(),
+                token: self.token.clone(),
+            },
             root: self.root.clone().unwrap_or_else(|| PathBuf::from("/mnt/mooring")),
             write_budget: (self.write_memory.unwrap_or(64) as usize) << 20,
             close_sync: self.close == Some(Close::Sync),
@@ -190,7 +198,7 @@ mod tests {
         let settings = flags.over_file(Some(&file)).unwrap();
         let agent = settings.agent();
         assert_eq!(agent.root, Path::new("/from/flag"));
-        assert_eq!(agent.target, Target::Unix("/a".into()));
+        assert_eq!(agent.gateway.target, Target::Unix("/a".into()));
         assert!(agent.close_sync);
     }
 

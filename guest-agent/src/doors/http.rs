@@ -26,8 +26,15 @@ pub(super) enum AskError {
 /// Sends a request to the gateway's API over a connection of its own, and brings the whole answer.
 pub(super) async fn ask(
     remote: &Remote,
-    request: Request<Full<Bytes>>,
+    mut request: Request<Full<Bytes>>,
 ) -> Result<Response<Full<Bytes>>, AskError> {
+    // Where the channel does not say who this VM is, the token does.
+    if let Some(mut bearer) =
+        remote.token().and_then(|token| HeaderValue::try_from(format!("Bearer {token}")).ok())
+    {
+        bearer.set_sensitive(true);
+        request.headers_mut().insert(header::AUTHORIZATION, bearer);
+    }
     let duplex = remote.dial(Port::Api).await?;
     let io = TokioIo::new(tokio::io::join(duplex.read, duplex.write));
     let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await?;

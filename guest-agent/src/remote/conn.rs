@@ -13,7 +13,7 @@ use mooring_protocol::status::Status;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
-use super::{Inner, LinkState, Mark, Out, Pending, Port, Session, header};
+use super::{Inner, LinkState, Mark, Out, Pending, Port, Session, Tokens, header};
 
 /// First pause after a failed attempt; doubles up to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -48,6 +48,8 @@ enum LinkError {
     NoWelcome,
     #[error("the gateway refused the greeting ({0})")]
     Refused(Status),
+    #[error("the gateway refused the greeting: {0}")]
+    TurnedAway(String),
     #[error("the session was evicted: {0}")]
     Fenced(String),
     #[error("the gateway did not give back what was held ({0})")]
@@ -73,8 +75,11 @@ pub(super) async fn keep(inner: Arc<Inner>) {
             s.connected = false;
             s.last_error = Some(why);
         });
-        if let LinkError::Fenced(_) = error {
+        if let LinkError::Fenced(_) | LinkError::TurnedAway(_) = error {
             forget_session(&inner);
+        }
+        if let (LinkError::Refused(_) | LinkError::TurnedAway(_), Some(token)) = (&error, &inner.token) {
+            token.refused();
         }
         if inner.state.borrow().connections > before {
             pause = FIRST_PAUSE;
@@ -102,13 +107,16 @@ fn forget_session(inner: &Inner) {
 }
 
 async fn connect_and_run(inner: &Arc<Inner>) -> Result<(), LinkError> {
-    let duplex = inner.target.dial(Port::Files).await?;
+    let duplex = inner.dialer.dial(Port::Files).await?;
     let (mut reader, mut writer) = (FrameReader::new(duplex.read, Side::Agent), duplex.write);
     let greeting = tokio::time::timeout(caps::HELLO_DEADLINE, greet(inner, &mut reader, &mut writer));
     let welcome = greeting.await.map_err(|_| LinkError::NoWelcome)??;
     reader.open();
     let session = Session { id: welcome.session, epoch: welcome.epoch };
     *inner.clock.lock() = (welcome.now, Instant::now());
+    if let Some(token) = &inner.token {
+        token.renewed(&welcome.token);
+    }
     inner.hooks.welcome(&welcome);
     match welcome.resumed {
         Resumed::Fresh | Resumed::Kept => {}
@@ -151,7 +159,7 @@ async fn greet(inner: &Inner, reader: &mut Reader, writer: &mut Writer) -> Resul
         agent: env!("CARGO_PKG_VERSION").to_owned(),
         boot: boot_id(),
         enrolment: None,
-        token: inner.token.clone(),
+        token: inner.token.as_ref().map(Tokens::get),
         resume,
     };
     let mut head = BytesMut::new();
@@ -163,7 +171,7 @@ async fn greet(inner: &Inner, reader: &mut Reader, writer: &mut Writer) -> Resul
         Kind::Welcome if frame.header.status.is_ok() => Ok(frame.message()?),
         Kind::Welcome => Err(LinkError::Refused(frame.header.status)),
         _ => match frame.message()? {
-            Notice::Fenced { reason } => Err(LinkError::Fenced(reason)),
+            Notice::Fenced { reason } => Err(LinkError::TurnedAway(reason)),
             _ => Err(LinkError::Closed),
         },
     }
@@ -294,7 +302,12 @@ fn answered(inner: &Inner, frame: &Frame) {
 fn noticed(inner: &Inner, frame: &Frame) -> Result<(), LinkError> {
     match frame.message()? {
         Notice::Doors { doors } => inner.hooks.doors(doors),
-        Notice::Token { token, until_ms } => inner.hooks.token(token, until_ms),
+        Notice::Token { token, until_ms } => {
+            if let Some(ours) = &inner.token {
+                ours.renewed(&token);
+            }
+            inner.hooks.token(token, until_ms);
+        }
         Notice::Fenced { reason } => return Err(LinkError::Fenced(reason)),
         Notice::Goodbye => return Err(LinkError::Closed),
         notice => inner.hooks.notice(frame.header.volume, notice),

@@ -14,6 +14,7 @@ mod conn;
 mod stream;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -27,6 +28,7 @@ use mooring_protocol::types::{Handle, LeaseGrant, Time};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
+use stream::Dialer;
 pub use stream::{ConnectError, Duplex, Port, Target, TargetError};
 
 /// What a call brings back: the reply with the leases it granted and its payload, or the status of its failure.
@@ -106,6 +108,42 @@ struct Session {
     epoch: u64,
 }
 
+/// Which gateway, and what to show it.
+#[derive(Clone, Debug)]
+pub struct Gateway {
+    /// Where it is.
+    pub target: Target,
+    /// Over TLS: whose certificates are good, as PEM; else those that this system trusts.
+    pub ca: Option<PathBuf>,
+    /// The token to come in with where the channel does not say who this VM is.
+    pub token: Option<String>,
+}
+
+/// The token that was given, and the one that has followed it: tokens live for minutes, a session for as long as the VM.
+struct Tokens {
+    given: String,
+    current: Mutex<String>,
+}
+
+impl Tokens {
+    fn new(given: String) -> Tokens {
+        Tokens { current: Mutex::new(given.clone()), given }
+    }
+
+    fn get(&self) -> String {
+        self.current.lock().clone()
+    }
+
+    fn renewed(&self, token: &str) {
+        token.clone_into(&mut self.current.lock());
+    }
+
+    /// The gateway does not take it (we were away for longer than it lives): back to what was given.
+    fn refused(&self) {
+        self.renewed(&self.given);
+    }
+}
+
 /// How the connection is, for `status`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LinkState {
@@ -128,8 +166,8 @@ pub struct Remote {
 }
 
 struct Inner {
-    target: Target,
-    token: Option<String>,
+    dialer: Dialer,
+    token: Option<Tokens>,
     table: Mutex<Table>,
     wake_writer: Notify,
     next_id: AtomicU64,
@@ -146,11 +184,11 @@ struct Inner {
 impl Remote {
     /// Begins to connect, in the current runtime, and goes on until [`Remote::close`].
     #[must_use]
-    pub fn start(target: Target, token: Option<String>, hooks: Arc<dyn Hooks>) -> Remote {
+    pub fn start(gateway: Gateway, hooks: Arc<dyn Hooks>) -> Remote {
         let now = Time::from_millis(unix_millis());
         let inner = Arc::new(Inner {
-            target,
-            token,
+            dialer: Dialer::new(gateway.target, gateway.ca),
+            token: gateway.token.map(Tokens::new),
             table: Mutex::default(),
             wake_writer: Notify::new(),
             next_id: AtomicU64::new(1),
@@ -168,7 +206,13 @@ impl Remote {
     /// Where the gateway is.
     #[must_use]
     pub fn target(&self) -> &Target {
-        &self.inner.target
+        self.inner.dialer.target()
+    }
+
+    /// The token for a channel that does not say who this VM is.
+    #[must_use]
+    pub fn token(&self) -> Option<String> {
+        self.inner.token.as_ref().map(Tokens::get)
     }
 
     /// How the connection is; changes can be awaited.
@@ -262,7 +306,7 @@ impl Remote {
     /// # Errors
     /// When the gateway cannot be reached.
     pub async fn dial(&self, port: Port) -> Result<Duplex, ConnectError> {
-        self.inner.target.dial(port).await
+        self.inner.dialer.dial(port).await
     }
 
     /// Ends the session's connection for good; calls fail from now on.

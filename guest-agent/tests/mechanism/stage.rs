@@ -36,8 +36,11 @@ impl Stage {
         for (i, socket) in sockets.into_iter().enumerate() {
             let root = dir.path().join(format!("guest-{i}"));
             let agent = Agent::start(AgentOptions {
-                target: Target::Unix(socket),
-                token: None,
+                gateway: mooring_agent::remote::Gateway {
+                    target: Target::Unix(socket),
+                    ca: None,
+                    token: None,
+                },
                 root: root.clone(),
                 write_budget: 8 << 20,
                 close_sync: false,

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::{FromRequestParts, Query, State};
 use http::header::AUTHORIZATION;
 use http::request::Parts;
-use mooring_policy::ids::TenantId;
+use mooring_policy::ids::{TenantId, VmId};
 use mooring_policy::principal::Principal;
 use mooring_protocol::api::WhoAmI;
 use serde::Deserialize;
@@ -56,6 +56,21 @@ impl Asker {
             Some(tenant) => Principal::Tenant { tenant: tenant.clone() },
             None => self.who.principal.clone(),
         }
+    }
+
+    /// One of a tenant's VMs, as only the operator may speak for it.
+    ///
+    /// # Errors
+    /// Somebody else asks, or there is no such VM.
+    pub async fn vm(&self, api: &Api, vm: VmId) -> Result<Principal, ApiFailure> {
+        let Some(tenant) = &self.on_behalf else {
+            return Err(ApiFailure::denied(
+                "a VM's token is made by the operator: mooring-gateway token --vm VM",
+            ));
+        };
+        let known = api.core.realm().vm(tenant, &vm).await;
+        let known = known.map_err(|e| failure(e).try_next("mooring-gateway vm ls"))?;
+        Ok(Principal::Vm { tenant: tenant.clone(), vm, generation: known.generation })
     }
 
     /// What the asker's own token is narrowed to.

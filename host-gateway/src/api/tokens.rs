@@ -28,8 +28,11 @@ pub(super) async fn create(
         (Some(have), None) => Some(have.clone()),
         (Some(_), Some(_)) => return Err(ApiFailure::denied("a narrowed token cannot be narrowed again")),
     };
-    let (token, session) =
-        tokens::mint(&api.core, asker.principal(), scope).await.map_err(ApiFailure::internal)?;
+    let principal = match body.vm {
+        None => asker.principal(),
+        Some(vm) => asker.vm(&api, vm).await?,
+    };
+    let (token, session) = tokens::mint(&api.core, principal, scope).await.map_err(ApiFailure::internal)?;
     Ok(Json(Token { token, until: session.expires.to_string() }))
 }
 
