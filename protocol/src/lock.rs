@@ -252,6 +252,8 @@ impl LockTable {
             }
             self.apply(ino, lock);
             ready.push(ticket);
+            // What it has now may be less than what it had (shared for exclusive), so those before it are looked at again.
+            at = 0;
         }
         if self.inodes.get(&ino).is_some_and(|i| i.held.is_empty() && i.waiting.is_empty()) {
             self.inodes.remove(&ino);
