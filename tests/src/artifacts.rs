@@ -77,6 +77,45 @@ pub async fn guest(kernel: KernelSeries) -> Result<GuestImage> {
     built.with_context(|| format!("building the guest with {}", kernel.name()))
 }
 
+/// A program of this host with the libraries it is linked to, as a layer: a guest has others or none. It is run as
+/// `to`, a script.
+pub async fn linked_layer(name: &'static str, to: &'static str) -> Result<Layer> {
+    let (program, cache) = (host_program(name)?, cache()?);
+    let pack = move || -> Result<Layer> {
+        let folder = Path::new(to).parent().context("no folder")?.join("lib");
+        let inside = |file: &Path| -> Result<String> {
+            let name = file.file_name().with_context(|| format!("{} is no file", file.display()))?;
+            Ok(folder.join(name).display().to_string())
+        };
+        let mut files = vec![program.clone()];
+        files.extend(libraries(&program)?);
+        let loader = files.iter().find(|file| file.display().to_string().contains("/ld-linux"));
+        let loader = inside(loader.context("it is linked without a loader")?)?;
+        let script = tempfile::NamedTempFile::new()?;
+        let starts = format!(
+            "#!/bin/sh\nexec {loader} --library-path {} {} \"$@\"\n",
+            folder.display(),
+            inside(&program)?
+        );
+        std::fs::write(script.path(), starts)?;
+        let mut packed = vec![(to.to_owned(), script.path().to_path_buf())];
+        for file in files {
+            packed.push((inside(&file)?, file));
+        }
+        let packed: Vec<_> = packed.iter().map(|(to, from)| (to.as_str(), 0o755, from.as_path())).collect();
+        Ok(Layer::build(&cache, &packed)?)
+    };
+    tokio::task::spawn_blocking(pack).await?.with_context(|| format!("packing {name} for the guest"))
+}
+
+/// The files that the dynamic linker would load for a program, itself included, by `ldd`.
+fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
+    let output = std::process::Command::new("ldd").arg(program).output().context("running ldd")?;
+    let text = String::from_utf8(output.stdout).context("the answer of ldd")?;
+    let paths = text.lines().filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')));
+    Ok(paths.map(PathBuf::from).collect())
+}
+
 /// A program as a layer over a guest's root; it appears in `/usr/local/bin`.
 pub async fn program_layer(name: &'static str) -> Result<Layer> {
     let (program, cache) = (guest_program(name)?, cache()?);

@@ -107,6 +107,7 @@ pub const MODULES: &[&str] = &[
     "overlay",
     "fuse",
     "vmw_vsock_virtio_transport",
+    "vsock_loopback",
     "loop",
 ];
 

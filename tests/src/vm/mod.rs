@@ -33,6 +33,9 @@ use self::scratch::Scratch;
 /// How long a guest may take to boot; ten times what it takes on an idle machine.
 const BOOT_LIMIT: Duration = Duration::from_secs(90);
 
+/// Where the gateway is in a VM that has one.
+pub const GATEWAY: &str = "/opt/mooring/mooring-gateway";
+
 /// What a VM is made of.
 #[derive(Debug, Clone)]
 pub struct VmBuilder {
@@ -42,6 +45,7 @@ pub struct VmBuilder {
     cpus: u32,
     disk_mib: Option<u32>,
     agent: bool,
+    gateway: bool,
 }
 
 /// The files a VM boots from.
@@ -82,11 +86,20 @@ impl VmBuilder {
         self
     }
 
+    /// Adds the gateway, as this host has it: for a VM that is itself a host. It is run as [`GATEWAY`].
+    pub fn with_gateway(mut self) -> VmBuilder {
+        self.gateway = true;
+        self
+    }
+
     async fn files(&self) -> Result<Files> {
         let image = artifacts::guest(self.kernel).await?;
         let mut layers = vec![artifacts::program_layer("mooring-guest-exec").await?];
         if self.agent {
             layers.push(artifacts::program_layer("mooring-agent").await?);
+        }
+        if self.gateway {
+            layers.push(artifacts::linked_layer("mooring-gateway", GATEWAY).await?);
         }
         Ok(Files { image, layers })
     }
@@ -116,7 +129,7 @@ impl Vm {
     /// A VM to be described further.
     pub fn builder(name: &str) -> VmBuilder {
         let (name, kernel) = (name.to_owned(), KernelSeries::V6_12);
-        VmBuilder { name, kernel, memory_mib: 512, cpus: 1, disk_mib: None, agent: true }
+        VmBuilder { name, kernel, memory_mib: 512, cpus: 1, disk_mib: None, agent: true, gateway: false }
     }
 
     /// Boots a VM as most tests need it.
