@@ -13,7 +13,7 @@ use mooring_policy::rng::{Random, SystemRandom};
 use mooring_policy::time::SystemClock;
 use mooring_policy::token;
 use mooring_store::backend::{BackendError, DataDir};
-use mooring_store::meta::BlockCache;
+use mooring_store::memory::Memory;
 use mooring_store::realm::RealmOptions;
 use mooring_store::seal::{MasterKey, SealError};
 use mooring_store::volume::Config;
@@ -28,9 +28,6 @@ use crate::core::{Core, CoreDeps, CoreError};
 use crate::gateway::{Doors, Gateway};
 use crate::settings::{Settings, SettingsError};
 use crate::{api, log};
-
-/// The share of the cache that holds metadata blocks; the rest holds data.
-const METADATA_SHARE: u64 = 4;
 
 /// Why the gateway did not start, or stopped.
 #[derive(Debug, Error)]
@@ -124,16 +121,16 @@ async fn open(settings: &Settings) -> Result<Arc<Core>, ServeError> {
     let data = DataDir::open(settings.data_dir())?;
     let random: Arc<dyn Random> = Arc::new(SystemRandom);
     let master = master_key(settings, &data, &*random)?;
-    let cache = settings.cache_bytes();
+    let memory = Memory::new(settings.cache_bytes());
     let store = RealmOptions {
         data,
         master: Arc::new(master),
-        cache: Arc::new(BlockCache::new(cache / METADATA_SHARE)),
+        cache: memory.blocks(),
         random,
         clock: Arc::new(SystemClock::new()),
     };
     let volumes =
-        VolumeOptions { config: Config::default(), extent_cache_bytes: cache - cache / METADATA_SHARE };
+        VolumeOptions { config: Config::default(), max_open: settings.max_open.unwrap_or(64), memory };
     let realm = token::Realm { issuer: "mooring".to_owned(), audience: "mooring".to_owned() };
     Ok(Core::open(CoreDeps { store, volumes, token_realm: realm, limits: Limits::default() }).await?)
 }

@@ -67,6 +67,10 @@ pub struct Settings {
     #[arg(long, env = "MOORING_CACHE_MIB", value_name = "MIB")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache_mib: Option<u64>,
+    /// Buckets that stay open though nobody uses them now [default: 64]
+    #[arg(long, env = "MOORING_MAX_OPEN", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_open: Option<usize>,
     /// What to log, as tracing directives [default: info,slatedb=warn,s3s=off]
     #[arg(long, env = "MOORING_LOG", value_name = "DIRECTIVES")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -133,6 +137,7 @@ impl Settings {
             tls_key: self.tls_key.or(below.tls_key),
             master_key: self.master_key.or(below.master_key),
             cache_mib: self.cache_mib.or(below.cache_mib),
+            max_open: self.max_open.or(below.max_open),
             log: self.log.or(below.log),
             log_format: self.log_format.or(below.log_format),
         }

@@ -12,6 +12,7 @@ pub mod error;
 pub mod failpoints;
 pub mod journal;
 pub mod keys;
+pub mod memory;
 pub mod meta;
 pub mod objects;
 pub mod oracle;

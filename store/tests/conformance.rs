@@ -8,9 +8,10 @@ use mooring_policy::time::SystemClock;
 use mooring_protocol::types::Time;
 use mooring_store::api::Objects;
 use mooring_store::conformance::all;
+use mooring_store::memory::Memory;
 use mooring_store::meta::MemoryMeta;
 use mooring_store::oracle::Oracle;
-use mooring_store::pack::{PACK_BYTES, PackOptions, PackStore};
+use mooring_store::pack::{ExtentCache, PACK_BYTES, PackOptions, PackStore};
 use mooring_store::volume::{Config, Parts, Volume};
 use std::sync::Arc;
 
@@ -36,12 +37,13 @@ async fn a_volume_with_its_rows_in_memory() {
             keys: volumes::keys(),
             epoch: 1,
             random: Arc::new(SystemRandom),
-            cache_bytes: 1 << 20,
+            cache: ExtentCache::new(1 << 20),
             pack_bytes: PACK_BYTES,
         };
         let parts = Parts {
             meta: Arc::new(MemoryMeta::new()),
             packs: PackStore::open(options).await.unwrap(),
+            memory: Memory::new(16 << 20),
             clock: Arc::new(SystemClock::new()),
             random: Arc::new(SystemRandom),
             config: Config::default(),

@@ -10,8 +10,9 @@ use mooring_policy::time::SystemClock;
 use mooring_protocol::types::{Allocate, Ino, NewNode, SetAttr};
 use mooring_store::api::{Tree, WriteAt};
 use mooring_store::backend::VolumeDir;
+use mooring_store::memory::Memory;
 use mooring_store::meta::{Batch, MemoryMeta, Meta, MetaError, Rows, Seq, Watermarks};
-use mooring_store::pack::{PackOptions, PackStore};
+use mooring_store::pack::{ExtentCache, PackOptions, PackStore};
 use mooring_store::volume::{Config, Parts, Volume};
 use std::path::Path;
 use std::sync::Arc;
@@ -53,7 +54,7 @@ impl Meta for Counting {
     }
 }
 
-async fn volume(dir: &Path, meta: Arc<dyn Meta>, config: Config) -> Arc<Volume> {
+async fn volume(dir: &Path, meta: Arc<dyn Meta>, memory: u64, config: Config) -> Arc<Volume> {
     let home = VolumeDir::at(dir.join("volume"));
     home.prepare().unwrap();
     let options = PackOptions {
@@ -61,12 +62,13 @@ async fn volume(dir: &Path, meta: Arc<dyn Meta>, config: Config) -> Arc<Volume> 
         keys: keys(),
         epoch: 1,
         random: Arc::new(SystemRandom),
-        cache_bytes: 32 << 20,
+        cache: ExtentCache::new(32 << 20),
         pack_bytes: 4 << 20,
     };
     let packs = PackStore::open(options).await.unwrap();
     let (clock, random) = (Arc::new(SystemClock::new()), Arc::new(SystemRandom));
-    Volume::open(Parts { meta, packs, clock, random, config }).await.unwrap()
+    let memory = Memory::new(memory);
+    Volume::open(Parts { meta, packs, memory, clock, random, config }).await.unwrap()
 }
 
 async fn make(volume: &Volume) -> Ino {
@@ -84,7 +86,7 @@ fn noise(len: usize, seed: u64) -> Bytes {
 async fn a_warm_read_asks_the_engine_nothing() {
     let dir = directory();
     let meta = Arc::new(Counting { engine: Arc::new(MemoryMeta::new()), asked: AtomicU64::new(0) });
-    let volume = volume(dir.path(), meta.clone(), Config::default()).await;
+    let volume = volume(dir.path(), meta.clone(), 512 << 20, Config::default()).await;
     let (cx, ino) = (owner(), make(&volume).await);
     let data = noise(3 << 20, 1);
     volume.write(&cx, ino, WriteAt::Offset(0), data.clone(), None, false).await.unwrap();
@@ -113,13 +115,8 @@ async fn cached_rows_are_what_was_last_committed() {
     const SIZE: u64 = 400_000;
     for seed in 0..4 {
         let dir = directory();
-        let small = Config {
-            window_bytes: 16 << 10,
-            extent_bytes: 8 << 10,
-            cache_bytes: 64 << 10,
-            ..Config::default()
-        };
-        let volume = volume(dir.path(), Arc::new(MemoryMeta::new()), small).await;
+        let small = Config { window_bytes: 16 << 10, extent_bytes: 8 << 10, ..Config::default() };
+        let volume = volume(dir.path(), Arc::new(MemoryMeta::new()), 512 << 10, small).await;
         let (cx, ino, random) = (owner(), make(&volume).await, SeededRandom::new(seed));
         let below = |bound: u64| {
             let mut bytes = [0; 8];

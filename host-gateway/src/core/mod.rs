@@ -15,6 +15,7 @@ pub mod doors;
 mod error;
 mod fs;
 pub mod gate;
+mod house;
 pub mod identity;
 pub mod limits;
 pub mod listen;
@@ -23,14 +24,13 @@ pub mod session;
 pub mod sessions;
 pub mod volumes;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use mooring_policy::ids::{TenantId, VmId, VolumeId};
-use mooring_policy::index::{GrantIndex, Status as GrantStatus};
+use mooring_policy::index::GrantIndex;
 use mooring_policy::principal::Principal;
 use mooring_policy::resource::Prefix;
 use mooring_policy::rng::Random;
@@ -53,21 +53,12 @@ use gate::{Gate, Passage};
 use identity::Who;
 use limits::Limits;
 use listen::{HttpDoors, ListenError, Listeners};
-use registry::{Registry, is_share};
+use registry::Registry;
 use sessions::{Closed, Found, Sessions};
 use volumes::{VolumeOptions, Volumes};
 
-/// How often tokens of connected sessions are renewed: twice in a token's life.
-const RENEW_TOKENS: Duration = Duration::from_secs(token::SESSION_LIFE.as_secs() / 2);
-
 /// How often a volume that was closed is asked whether everybody has let go of it.
 const LET_GO: Duration = Duration::from_millis(5);
-
-/// How often idle volumes are looked for.
-const CLOSE_IDLE: Duration = Duration::from_secs(60);
-
-/// How often grants that have run out are looked for.
-const CLOSE_ENDED: Duration = Duration::from_millis(200);
 
 /// How long a stop waits for what is under way.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -180,33 +171,9 @@ impl Core {
             tasks,
         });
         core.tasks.spawn(core.sessions.clone().watch());
-        core.tasks.spawn(Core::keep_house(core.doors.clone(), core.sessions.clone()));
+        core.tasks.spawn(house::keep(core.doors.clone(), core.sessions.clone()));
+        core.tasks.spawn(house::keep_few_open(core.doors.clone(), core.sessions.clone()));
         Ok(core)
-    }
-
-    /// Renews tokens, closes idle volumes and doors whose grant has run out, until the gateway stops.
-    async fn keep_house(doors: Arc<Doors>, sessions: Arc<Sessions>) {
-        let start = tokio::time::Instant::now();
-        let mut renew = tokio::time::interval_at(start + RENEW_TOKENS, RENEW_TOKENS);
-        let mut idle = tokio::time::interval_at(start + CLOSE_IDLE, CLOSE_IDLE);
-        let mut ended = tokio::time::interval(CLOSE_ENDED);
-        ended.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut looked = doors.clock.now();
-        loop {
-            tokio::select! {
-                () = sessions.stopping().cancelled() => return,
-                _ = renew.tick() => sessions.renew_tokens(),
-                _ = idle.tick() => doors.volumes.close_idle().await,
-                _ = ended.tick() => {
-                    let now = doors.clock.now();
-                    let expiry = doors.registry.load().grants.next_expiry(looked);
-                    looked = now;
-                    if expiry.is_some_and(|at| at <= now) {
-                        close_ended(&doors, &sessions).await;
-                    }
-                }
-            }
-        }
     }
 
     /// The registry.
@@ -426,26 +393,6 @@ impl Core {
         self.doors.volumes.close_all().await;
         if let Err(error) = self.realm.close().await {
             tracing::error!(%error, "the registry did not close well; its journal has everything");
-        }
-    }
-}
-
-/// Closes the doors of grants that have run out. Nothing is allowed behind them any more; this makes agents drop what
-/// they have cached of it.
-async fn close_ended(doors: &Doors, sessions: &Sessions) {
-    let (registry, now) = (doors.registry.load_full(), doors.clock.now());
-    let is_over = |door: &u64| {
-        let grant = registry.by_door.get(door);
-        grant.is_none_or(|id| registry.grants.status(*id, now) != Some(GrantStatus::InForce))
-    };
-    let open = sessions.list().into_iter().flat_map(|s| s.open_doors()).map(|d| d.id);
-    let over: BTreeSet<u64> = open.filter(|door| is_share(*door)).filter(is_over).collect();
-    for door in over {
-        let closed = sessions.close_door(door, caps::FOREIGN_RECALL_DEADLINE).await;
-        let tenants: BTreeSet<TenantId> = closed.iter().filter_map(|c| c.who.tenant().cloned()).collect();
-        tracing::info!(door, sessions = closed.len(), "a share has run out");
-        for tenant in tenants {
-            sessions.doors_changed(&tenant).await;
         }
     }
 }

@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use mooring_policy::ids::{TenantId, VolumeId};
 use mooring_store::backend::VolumeDir;
 use mooring_store::error::StoreError;
+use mooring_store::memory::Memory;
 use mooring_store::realm::{Realm, RealmOptions};
 use mooring_store::volume::{Config, LocalOptions, Volume};
 use parking_lot::Mutex;
@@ -22,6 +24,9 @@ use super::limits::Limits;
 /// A volume nobody has used for this long is closed.
 const IDLE: Duration = Duration::from_secs(300);
 
+/// With more volumes open than [`VolumeOptions::max_open`], those that nobody has used for this long are closed.
+const CROWDED: Duration = Duration::from_secs(2);
+
 /// How long a volume may take to close.
 const CLOSE_LIMIT: Duration = Duration::from_secs(30);
 
@@ -30,8 +35,11 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(30);
 pub struct VolumeOptions {
     /// Bounds and sizes of each.
     pub config: Config,
-    /// Bytes of decoded extents kept in memory by each.
-    pub extent_cache_bytes: u64,
+    /// Volumes that stay open though nobody uses them now. Each takes memory of its own: rows that are not in tables
+    /// yet, files, tasks.
+    pub max_open: usize,
+    /// Memory that all of them share.
+    pub memory: Arc<Memory>,
 }
 
 struct Open {
@@ -53,6 +61,8 @@ pub struct Volumes {
     options: VolumeOptions,
     limits: Limits,
     tasks: TaskTracker,
+    /// Volumes that are open.
+    open: AtomicUsize,
 }
 
 impl Volumes {
@@ -62,7 +72,7 @@ impl Volumes {
         (options, limits): (VolumeOptions, Limits),
         tasks: TaskTracker,
     ) -> Volumes {
-        Volumes { slots: Mutex::new(HashMap::new()), realm, store, options, limits, tasks }
+        Volumes { slots: Mutex::new(HashMap::new()), realm, store, options, limits, tasks, open: 0.into() }
     }
 
     /// Where a volume lies.
@@ -89,6 +99,7 @@ impl Volumes {
         }
         let open = self.open(owner, id, grace).await?;
         let coherent = open.coherent.clone();
+        self.open.fetch_add(1, Ordering::Relaxed);
         *slot = Some(open);
         Ok(coherent)
     }
@@ -98,8 +109,7 @@ impl Volumes {
         let options = LocalOptions {
             dir: self.dir(owner, id),
             keys,
-            cache: self.store.cache.clone(),
-            extent_cache_bytes: self.options.extent_cache_bytes,
+            memory: self.options.memory.clone(),
             random: self.store.random.clone(),
             clock: self.store.clock.clone(),
             config: self.options.config.clone(),
@@ -132,23 +142,46 @@ impl Volumes {
         open
     }
 
-    /// Closes what nobody has used for a while.
+    /// Closes what nobody has used for a while; when too many are open, those that were used longest ago.
     pub async fn close_idle(&self) {
         let slots: Vec<Slot> = self.slots.lock().values().cloned().collect();
+        let mut open = Vec::new();
         for slot in slots {
+            let used = slot.lock().await.as_ref().map(|open| open.used);
+            open.extend(used.map(|used| (used, slot)));
+        }
+        open.sort_unstable_by_key(|(used, _)| *used);
+        let mut over = open.len().saturating_sub(self.options.max_open);
+        for (_, slot) in open {
             let mut slot = slot.lock().await;
+            let bound = if over > 0 { CROWDED } else { IDLE };
             let idle = |open: &Open| {
                 // Who works with it holds it: besides this slot only its watch does.
-                open.used.elapsed() > IDLE
+                open.used.elapsed() > bound
                     && open.coherent.holders() == 0
                     && Arc::strong_count(&open.coherent) <= 2
             };
             if slot.as_ref().is_some_and(idle)
                 && let Some(open) = slot.take()
             {
-                close(open).await;
+                over = over.saturating_sub(1);
+                self.close(open).await;
             }
         }
+        // Places of volumes that nobody has asked for since. Whoever has one in hand keeps it, so there are never two.
+        self.slots.lock().retain(|_, slot| {
+            Arc::strong_count(slot) > 1 || slot.try_lock().is_ok_and(|open| open.is_some())
+        });
+    }
+
+    /// Whether more volumes are open than should be.
+    pub fn is_crowded(&self) -> bool {
+        self.open.load(Ordering::Relaxed) > self.options.max_open
+    }
+
+    async fn close(&self, open: Open) {
+        close(open).await;
+        self.open.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Closes one volume, whoever has it open, and keeps it closed until `then` is done.
@@ -156,7 +189,7 @@ impl Volumes {
         let slot = self.slot(id);
         let mut slot = slot.lock().await;
         if let Some(open) = slot.take() {
-            close(open).await;
+            self.close(open).await;
         }
         then().await
     }
@@ -166,7 +199,7 @@ impl Volumes {
         let slots: Vec<Slot> = self.slots.lock().values().cloned().collect();
         let closing = slots.into_iter().map(|slot| async move {
             if let Some(open) = slot.lock().await.take() {
-                close(open).await;
+                self.close(open).await;
             }
         });
         futures::future::join_all(closing).await;

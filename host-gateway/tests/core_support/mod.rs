@@ -27,7 +27,7 @@ use mooring_policy::time::{SystemClock, Timestamp};
 use mooring_policy::token;
 use mooring_store::api::Caller;
 use mooring_store::backend::DataDir;
-use mooring_store::meta::BlockCache;
+use mooring_store::memory::Memory;
 use mooring_store::realm::{Channel, RealmOptions, Vm};
 use mooring_store::seal::MasterKey;
 use tempfile::TempDir;
@@ -86,14 +86,15 @@ impl World {
             Ok(key) => key,
             Err(_) => MasterKey::create(&master, &SystemRandom).unwrap(),
         };
+        let memory = Memory::new(64 << 20);
         let store = RealmOptions {
             data,
             master: Arc::new(master),
-            cache: Arc::new(BlockCache::new(16 << 20)),
+            cache: memory.blocks(),
             random: Arc::new(SystemRandom),
             clock: Arc::new(SystemClock::new()),
         };
-        let volumes = VolumeOptions { config: Default::default(), extent_cache_bytes: 16 << 20 };
+        let volumes = VolumeOptions { config: Default::default(), max_open: 64, memory };
         let token_realm = token::Realm { issuer: "mooring".into(), audience: "mooring".into() };
         let core = Core::open(CoreDeps { store, volumes, token_realm, limits }).await.unwrap();
         World { core, dir: dir.to_owned(), _temp: temp }

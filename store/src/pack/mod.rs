@@ -21,6 +21,7 @@
 //! are normal: appends write side by side, and a failed one leaves its room empty, for ever, because a nonce is an
 //! offset and must not be used twice.
 
+mod cache;
 mod codec;
 mod error;
 mod extent;
@@ -31,6 +32,7 @@ mod recover;
 mod store;
 mod sync;
 
+pub use cache::ExtentCache;
 pub use error::PackError;
 pub use extent::{Domain, Entry, ExtentIn, ExtentRef, FLAG_LZ4, MAX_EXTENT_BYTES, PackId};
 pub use store::{PACK_BYTES, PackInfo, PackOptions, PackStore};

@@ -62,7 +62,7 @@ impl PackStore {
             let joined = tokio::task::spawn_blocking(read).await;
             joined.map_err(|error| PackError::io("read", &self.options.dir, std::io::Error::other(error)))?
         };
-        let bytes = self.cache.try_get_with(key, load).await.map_err(|error| (*error).clone())?;
+        let bytes = self.options.cache.get(key, load).await?;
         // A cached extent answers only for the row it was read for.
         if bytes.len() == extent.raw_len as usize {
             Ok(bytes)

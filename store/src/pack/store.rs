@@ -1,5 +1,6 @@
 //! The packs of one volume.
 
+use super::cache::ExtentCache;
 use super::codec;
 use super::error::PackError;
 use super::extent::{Entry, ExtentIn, ExtentRef, MAX_EXTENT_BYTES, PackId};
@@ -44,8 +45,8 @@ pub struct PackOptions {
     pub epoch: u64,
     /// Pack ids come from here.
     pub random: Arc<dyn Random>,
-    /// Bytes of decoded extents kept in memory.
-    pub cache_bytes: u64,
+    /// Decoded extents in memory, shared by all volumes of the process.
+    pub cache: ExtentCache,
     /// [`PACK_BYTES`] but for tests.
     pub pack_bytes: u32,
 }
@@ -64,7 +65,6 @@ pub struct PackInfo {
 /// The packs of one volume. See the module documentation.
 pub struct PackStore {
     pub(super) options: PackOptions,
-    pub(super) cache: moka::future::Cache<(PackId, u32), Bytes>,
     handles: moka::sync::Cache<PackId, Arc<Handle>>,
     hash_key: HashKey,
     space: SpaceGuard,
@@ -94,12 +94,7 @@ impl PackStore {
         let (dir, volume) = (options.dir.clone(), options.keys.volume().get());
         let recovered = tokio::task::spawn_blocking(move || recover::recover(&dir, volume)).await;
         let found = recovered.map_err(|error| joined(&options, error))??;
-        let cache = moka::future::Cache::builder()
-            .weigher(|_, bytes: &Bytes| u32::try_from(bytes.len() + 64).unwrap_or(u32::MAX))
-            .max_capacity(options.cache_bytes)
-            .build();
         Ok(Arc::new(Self {
-            cache,
             handles: moka::sync::Cache::new(OPEN_FILES),
             hash_key: options.keys.hash_key(),
             space: SpaceGuard::at_most_a_third(options.dir.clone(), SPACE_RESERVE)?,

@@ -16,7 +16,7 @@ async fn open_as(dir: &Path, pack_bytes: u32, tenant: u64) -> Result<Arc<PackSto
     let keys = TenantKey::generate(&SeededRandom::new(tenant)).volume(VolumeId(1));
     // No cache: every read is from the disk.
     let (dir, random) = (dir.to_path_buf(), Arc::new(SystemRandom));
-    PackStore::open(PackOptions { dir, keys, epoch: 3, random, cache_bytes: 0, pack_bytes }).await
+    PackStore::open(PackOptions { dir, keys, epoch: 3, random, cache: ExtentCache::new(0), pack_bytes }).await
 }
 
 fn noise(seed: u64, len: usize) -> Bytes {

@@ -4,12 +4,14 @@
 //! locks. Entries are filled in from the engine only under (at least shared) the lock of their inode, so that a
 //! slow reader cannot put an old row over a new one.
 //!
+//! All volumes of a process share the memory ([`RowCache`]); what one of them caches carries its number.
+//!
 //! Map rows have a cache of their own kind ([`super::maps`]).
 //!
 //! Readers of names and attributes take no inode's lock, so a change is shown to them in one step: a name that is
 //! replaced is never absent, and a file that is moved is never in neither place nor in both.
 
-use super::maps::MapCache;
+use super::maps::{MapCache, Windows};
 use crate::keys::dentry::Dentry;
 use crate::keys::inode::Inode;
 use crate::keys::map::ExtentId;
@@ -20,30 +22,77 @@ use mooring_protocol::types::Ino;
 use parking_lot::RwLock;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// About what the cache itself adds to an entry, bytes.
 const OVERHEAD: u32 = 120;
 
-/// The caches of a volume, bounded in bytes.
+/// Says whose an entry is: a number that every view of a volume gets when it is opened, and nobody else ever.
+pub(crate) type Owner = u64;
+
+/// A name in a folder, of somebody.
+type NameKey = (Owner, Ino, Bytes);
+
+/// Decoded rows of all volumes of a process, under one bound in bytes.
+pub struct RowCache {
+    inodes: Cache<(Owner, Ino), Arc<Inode>>,
+    dentries: Cache<NameKey, Option<Dentry>>,
+    places: Cache<(Owner, ExtentId), ExtentRef>,
+    pub(super) windows: Windows,
+    owners: AtomicU64,
+}
+
+impl RowCache {
+    /// Caches that hold about `bytes` together.
+    #[must_use]
+    pub fn new(bytes: u64) -> RowCache {
+        let inode_cost = OVERHEAD + size_of::<Inode>() as u32;
+        let place_cost = OVERHEAD + (size_of::<ExtentId>() + size_of::<ExtentRef>()) as u32;
+        RowCache {
+            inodes: Cache::builder().max_capacity(bytes / 4).weigher(move |_, _| inode_cost).build(),
+            dentries: Cache::builder().max_capacity(bytes / 4).weigher(dentry_cost).build(),
+            places: Cache::builder().max_capacity(bytes / 4).weigher(move |_, _| place_cost).build(),
+            windows: super::maps::windows(bytes / 4),
+            owners: AtomicU64::new(0),
+        }
+    }
+
+    /// A number that nothing cached carries.
+    pub(super) fn owner(&self) -> Owner {
+        self.owners.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Bytes cached now.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        // Sizes are counted by the caches' housekeeping, which would come by itself a little later.
+        self.inodes.run_pending_tasks();
+        self.dentries.run_pending_tasks();
+        self.places.run_pending_tasks();
+        self.windows.run_pending_tasks();
+        self.inodes.weighted_size()
+            + self.dentries.weighted_size()
+            + self.places.weighted_size()
+            + self.windows.weighted_size()
+    }
+}
+
+/// What a volume has in the caches.
 pub(crate) struct Caches {
-    inodes: Cache<Ino, Arc<Inode>>,
-    dentries: Cache<(Ino, Bytes), Option<Dentry>>,
-    places: Cache<ExtentId, ExtentRef>,
+    shared: Arc<RowCache>,
+    owner: Owner,
     pub(crate) maps: MapCache,
     /// Held exclusively while a change is shown, shared by each look.
     showing: RwLock<()>,
 }
 
 impl Caches {
-    /// Caches that hold about `bytes` together; map rows of `window` bytes of a file are one entry.
-    pub(crate) fn new(bytes: u64, window: u64) -> Caches {
-        let inode_cost = OVERHEAD + size_of::<Inode>() as u32;
-        let place_cost = OVERHEAD + (size_of::<ExtentId>() + size_of::<ExtentRef>()) as u32;
+    /// An empty part of `shared`; map rows of `window` bytes of a file are one entry.
+    pub(crate) fn new(shared: &Arc<RowCache>, window: u64) -> Caches {
         Caches {
-            inodes: Cache::builder().max_capacity(bytes / 4).weigher(move |_, _| inode_cost).build(),
-            dentries: Cache::builder().max_capacity(bytes / 4).weigher(dentry_cost).build(),
-            places: Cache::builder().max_capacity(bytes / 4).weigher(move |_, _| place_cost).build(),
-            maps: MapCache::new(bytes / 4, window),
+            shared: shared.clone(),
+            owner: shared.owner(),
+            maps: MapCache::new(shared, window),
             showing: RwLock::new(()),
         }
     }
@@ -68,41 +117,41 @@ impl Caches {
 
     pub(crate) fn inode(&self, ino: Ino) -> Option<Arc<Inode>> {
         let _shown = self.showing.read();
-        self.inodes.get(&ino)
+        self.shared.inodes.get(&(self.owner, ino))
     }
 
     pub(crate) fn set_inode(&self, ino: Ino, inode: Option<Arc<Inode>>) {
         match inode {
-            Some(inode) => self.inodes.insert(ino, inode),
-            None => self.inodes.invalidate(&ino),
+            Some(inode) => self.shared.inodes.insert((self.owner, ino), inode),
+            None => self.shared.inodes.invalidate(&(self.owner, ino)),
         }
     }
 
     /// The entry; `Some(None)` when it is known that there is none.
     pub(crate) fn dentry(&self, parent: Ino, name: &[u8]) -> Option<Option<Dentry>> {
-        let key = (parent, Bytes::copy_from_slice(name));
+        let key = (self.owner, parent, Bytes::copy_from_slice(name));
         let _shown = self.showing.read();
-        self.dentries.get(&key)
+        self.shared.dentries.get(&key)
     }
 
     pub(crate) fn set_dentry(&self, parent: Ino, name: Bytes, dentry: Option<Dentry>) {
-        self.dentries.insert((parent, name), dentry);
+        self.shared.dentries.insert((self.owner, parent, name), dentry);
     }
 
     pub(crate) fn place(&self, id: &ExtentId) -> Option<ExtentRef> {
-        self.places.get(id)
+        self.shared.places.get(&(self.owner, *id))
     }
 
     pub(crate) fn set_place(&self, id: ExtentId, place: Option<ExtentRef>) {
         match place {
-            Some(place) => self.places.insert(id, place),
-            None => self.places.invalidate(&id),
+            Some(place) => self.shared.places.insert((self.owner, id), place),
+            None => self.shared.places.invalidate(&(self.owner, id)),
         }
     }
 }
 
-fn dentry_cost(key: &(Ino, Bytes), value: &Option<Dentry>) -> u32 {
+fn dentry_cost(key: &NameKey, value: &Option<Dentry>) -> u32 {
     let side = value.as_ref().and_then(|dentry| dentry.side.as_ref()).map_or(0, Bytes::len);
-    let bytes = key.1.len() + side + size_of::<(Ino, Bytes)>() + size_of::<Option<Dentry>>();
+    let bytes = key.2.len() + side + size_of::<NameKey>() + size_of::<Option<Dentry>>();
     OVERHEAD + u32::try_from(bytes).unwrap_or(u32::MAX - OVERHEAD)
 }

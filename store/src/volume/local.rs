@@ -6,7 +6,8 @@ use crate::api::Result;
 use crate::backend::{BackendError, VolumeDir};
 use crate::error::StoreError;
 use crate::journal::FILE_BYTES;
-use crate::meta::{BlockCache, SPACE_RESERVE, SlateMeta, SlateOptions};
+use crate::memory::Memory;
+use crate::meta::{SPACE_RESERVE, SlateMeta, SlateOptions};
 use crate::pack::{PACK_BYTES, PackOptions, PackStore};
 use crate::seal::VolumeKeys;
 use mooring_policy::rng::Random;
@@ -20,10 +21,8 @@ pub struct LocalOptions {
     pub dir: VolumeDir,
     /// Its keys.
     pub keys: VolumeKeys,
-    /// Cache of the metadata engine, shared by all volumes of the process.
-    pub cache: Arc<BlockCache>,
-    /// Bytes of decoded extents kept in memory.
-    pub extent_cache_bytes: u64,
+    /// Memory shared by all volumes of the process.
+    pub memory: Arc<Memory>,
     /// Randomness.
     pub random: Arc<dyn Random>,
     /// Time.
@@ -36,7 +35,7 @@ impl Volume {
     /// Opens the volume in a directory, or makes it there. Takes the directory's lock until the volume is closed and
     /// dropped.
     pub async fn open_local(options: LocalOptions) -> Result<Arc<Volume>> {
-        let LocalOptions { dir, keys, cache, extent_cache_bytes, random, clock, config } = options;
+        let LocalOptions { dir, keys, memory, random, clock, config } = options;
         dir.prepare()?;
         let lock = Arc::new(dir.lock()?);
         // Packs first: what the journal names is looked up in them.
@@ -45,7 +44,7 @@ impl Volume {
             keys: keys.clone(),
             epoch: 0,
             random: random.clone(),
-            cache_bytes: extent_cache_bytes,
+            cache: memory.extents.clone(),
             pack_bytes: PACK_BYTES,
         })
         .await?;
@@ -53,7 +52,7 @@ impl Volume {
             dir: dir.clone(),
             lock,
             keys,
-            cache,
+            cache: memory.blocks(),
             data: Some(Arc::new(Named(packs.clone()))),
             random: random.clone(),
             clock: clock.clone(),
@@ -64,7 +63,7 @@ impl Volume {
         packs.set_epoch(meta.epoch());
         packs.forget_lists();
         let config = Config { directory: Some(dir.path().to_owned()), ..config };
-        Volume::open(Parts { meta, packs, clock, random, config }).await
+        Volume::open(Parts { meta, packs, memory, clock, random, config }).await
     }
 }
 

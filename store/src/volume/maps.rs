@@ -5,12 +5,14 @@
 //! applies each change to the windows that are cached before it releases the inode's lock. So whoever holds that lock
 //! sees what was last committed. Frozen maps never change and need no lock.
 
+use super::cache::{Owner, RowCache};
 use crate::keys::map::{BLOCK, Row, Source};
 use bytes::Bytes;
 use moka::sync::Cache;
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// About what the cache adds to a window, and a window to a row, bytes.
 const WINDOW_OVERHEAD: usize = 200;
@@ -32,14 +34,27 @@ pub(crate) struct RowChange {
 
 /// The rows of a part of a map, by the offset each ends at.
 #[derive(Default)]
-struct Window {
+pub(crate) struct Window {
     rows: BTreeMap<u64, Row>,
     bytes: usize,
 }
 
-/// The cached windows, bounded in bytes.
+/// Windows of all volumes: whose, map, number of the window.
+pub(crate) type Windows = Cache<(Owner, u64, u64), Arc<RwLock<Window>>>;
+
+/// Windows that take about `bytes` of memory together.
+pub(crate) fn windows(bytes: u64) -> Windows {
+    let weigh = |_: &(Owner, u64, u64), window: &Arc<RwLock<Window>>| {
+        u32::try_from(WINDOW_OVERHEAD + window.read().bytes).unwrap_or(u32::MAX)
+    };
+    Cache::builder().max_capacity(bytes).weigher(weigh).build()
+}
+
+/// What a volume has of the cached windows.
 pub(crate) struct MapCache {
-    windows: Cache<(u64, u64), Arc<RwLock<Window>>>,
+    shared: Arc<RowCache>,
+    /// Changed to forget everything.
+    owner: AtomicU64,
     /// Bytes of a file in one window.
     span: u64,
 }
@@ -73,13 +88,13 @@ fn owned(row: &Row) -> Row {
 }
 
 impl MapCache {
-    /// Windows of `span` bytes of a file (whole blocks) that take about `bytes` of memory together.
-    pub(crate) fn new(bytes: u64, span: u64) -> MapCache {
-        let weigh = |_: &(u64, u64), window: &Arc<RwLock<Window>>| {
-            u32::try_from(WINDOW_OVERHEAD + window.read().bytes).unwrap_or(u32::MAX)
-        };
-        let windows = Cache::builder().max_capacity(bytes).weigher(weigh).build();
-        MapCache { windows, span: span.max(BLOCK) }
+    /// Windows of `span` bytes of a file (whole blocks).
+    pub(crate) fn new(shared: &Arc<RowCache>, span: u64) -> MapCache {
+        MapCache { shared: shared.clone(), owner: shared.owner().into(), span: span.max(BLOCK) }
+    }
+
+    fn key(&self, (map, window): (u64, u64)) -> (Owner, u64, u64) {
+        (self.owner.load(Ordering::Acquire), map, window)
     }
 
     /// Bytes of a file in one window.
@@ -91,11 +106,11 @@ impl MapCache {
     /// already as part of the window before. `false`: the window is not cached.
     pub(crate) fn collect(
         &self,
-        (map, window): (u64, u64),
+        key: (u64, u64),
         (start, end): (u64, u64),
         found: &mut Vec<(u64, Row)>,
     ) -> bool {
-        let Some(cached) = self.windows.get(&(map, window)) else { return false };
+        let Some(cached) = self.shared.windows.get(&self.key(key)) else { return false };
         let above = found.last().map_or(start, |(last, _)| start.max(*last));
         let cached = cached.read();
         let rows = cached.rows.range(above.saturating_add(1)..);
@@ -110,13 +125,13 @@ impl MapCache {
     pub(crate) fn fill(&self, key: (u64, u64), rows: &[(u64, Row)]) {
         let mut window = Window::default();
         rows.iter().for_each(|(end, row)| window.put(*end, owned(row)));
-        self.windows.insert(key, Arc::new(RwLock::new(window)));
+        self.shared.windows.insert(self.key(key), Arc::new(RwLock::new(window)));
     }
 
     /// Notes that nothing of a map lies in `[start, end)`'s windows. The lock of its inode is held exclusively.
     pub(crate) fn know_empty(&self, map: u64, (start, end): (u64, u64)) {
         for window in start / self.span..=end.saturating_sub(1) / self.span {
-            if !self.windows.contains_key(&(map, window)) {
+            if !self.shared.windows.contains_key(&self.key((map, window))) {
                 self.fill((map, window), &[]);
             }
         }
@@ -129,7 +144,7 @@ impl MapCache {
         for RowChange { map, start, end, row } in changes {
             let (first, until) = (start / self.span, end.saturating_sub(1) / self.span);
             if until - first > MAX_SPAN {
-                self.windows.invalidate_all();
+                self.owner.store(self.shared.owner(), Ordering::Release);
                 last = None;
                 continue;
             }
@@ -150,7 +165,7 @@ impl MapCache {
     }
 
     fn touch(&self, key: (u64, u64)) -> Option<Touched> {
-        let window = self.windows.get(&key)?;
+        let window = self.shared.windows.get(&self.key(key))?;
         let bytes = window.read().bytes;
         Some(Touched { key, window, bytes })
     }
@@ -159,7 +174,7 @@ impl MapCache {
     fn weigh_again(&self, touched: Option<Touched>) {
         let Some(Touched { key, window, bytes }) = touched else { return };
         if window.read().bytes != bytes {
-            self.windows.insert(key, window);
+            self.shared.windows.insert(self.key(key), window);
         }
     }
 }
@@ -199,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_row_over_two_windows_is_in_both_and_found_once() {
-        let cache = MapCache::new(1 << 20, SPAN);
+        let cache = MapCache::new(&Arc::new(RowCache::new(4 << 20)), SPAN);
         cache.know_empty(7, (0, 2 * SPAN));
         cache.apply(vec![change(2, 2, Some(row(2, 1))), change(6, 3, Some(row(3, 2)))]);
         assert_eq!(ends(&cache, 0..2, (0, 8)), Some(vec![2, 6]));
@@ -215,16 +230,16 @@ mod tests {
 
     #[test]
     fn a_change_reaches_only_what_is_cached_and_is_weighed() {
-        let cache = MapCache::new(1 << 20, SPAN);
+        let cache = MapCache::new(&Arc::new(RowCache::new(4 << 20)), SPAN);
         cache.apply(vec![change(1, 1, Some(row(1, 1)))]);
         assert_eq!(ends(&cache, 0..1, (0, 4)), None);
         cache.fill((7, 0), &[(BLOCK, row(1, 1))]);
-        cache.windows.run_pending_tasks();
-        let before = cache.windows.weighted_size();
+        cache.shared.windows.run_pending_tasks();
+        let before = cache.shared.windows.weighted_size();
         let inline = Row { blocks: 1, len: 100, source: Source::Inline(Bytes::from(vec![0; 100])) };
         cache.apply(vec![change(2, 1, Some(inline))]);
-        cache.windows.run_pending_tasks();
-        assert!(cache.windows.weighted_size() >= before + 100);
+        cache.shared.windows.run_pending_tasks();
+        assert!(cache.shared.windows.weighted_size() >= before + 100);
         cache.apply(vec![change(MAX_SPAN * 5, MAX_SPAN * 5, Some(row(MAX_SPAN * 5, 9)))]);
         assert_eq!(ends(&cache, 0..1, (0, 4)), None, "a row over very many windows clears all");
     }

@@ -18,6 +18,7 @@ use crate::keys::counter::{self, Counter};
 use crate::keys::dentry::Dentry;
 use crate::keys::inode::Inode;
 use crate::keys::{Layer, RowError, dentry, inode, layer, pack};
+use crate::memory::Memory;
 use crate::meta::{Batch, Meta};
 use crate::pack::PackStore;
 use mooring_policy::rng::Random;
@@ -58,6 +59,7 @@ mod tree;
 mod write;
 mod xattr;
 
+pub use cache::RowCache;
 pub use check::{Finding, Report};
 pub use linger::LINGER;
 pub use local::LocalOptions;
@@ -80,6 +82,8 @@ pub struct Parts {
     pub meta: Arc<dyn Meta>,
     /// Its bytes.
     pub packs: Arc<PackStore>,
+    /// Memory shared by all volumes of the process.
+    pub memory: Arc<Memory>,
     /// Time, where no caller brings one.
     pub clock: Arc<dyn Clock>,
     /// Randomness, for upload ids.
@@ -91,8 +95,6 @@ pub struct Parts {
 /// Bounds and sizes of a volume.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Bytes of the decoded caches.
-    pub cache_bytes: u64,
     /// Bytes of a file whose map rows are cached together, whole blocks.
     pub window_bytes: u64,
     /// Bytes of an extent written at random.
@@ -114,7 +116,6 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Config {
         Config {
-            cache_bytes: 64 << 20,
             window_bytes: 1 << 20,
             extent_bytes: 128 << 10,
             stream_bytes: 1 << 20,
@@ -161,7 +162,7 @@ impl Volume {
     /// Orphans of before (files that were unlinked but open) are kept until
     /// [`purge_orphans`](crate::api::Tree::purge_orphans).
     pub async fn open(parts: Parts) -> Result<Arc<Volume>> {
-        let Parts { meta, packs, clock, random, config } = parts;
+        let Parts { meta, packs, memory, clock, random, config } = parts;
         let chain = match number(&*meta, Counter::Head).await? {
             None => format(&*meta, &*clock).await?,
             Some(head) => chain(&*meta, head).await?,
@@ -173,7 +174,7 @@ impl Volume {
         let ledger = Ledger { live: live_bytes(&*meta).await? };
         let shared = Arc::new(Shared {
             rows: Rows::new(meta, chain),
-            caches: Caches::new(config.cache_bytes, config.window_bytes),
+            caches: Caches::new(&memory.rows, config.window_bytes),
             epoch: 0.into(),
             broken: false.into(),
             usage,

@@ -7,7 +7,7 @@ use mooring_policy::rng::{Random, SeededRandom, SystemRandom};
 use mooring_policy::time::{Clock, SystemClock};
 use mooring_store::backend::VolumeDir;
 use mooring_store::meta::{BlockCache, MetaError, SlateMeta, SlateOptions};
-use mooring_store::pack::{PackOptions, PackStore};
+use mooring_store::pack::{ExtentCache, PackOptions, PackStore};
 use mooring_store::seal::{TenantKey, VolumeKeys};
 use std::path::Path;
 use std::process::Command;
@@ -57,7 +57,7 @@ pub async fn open_packs(dir: &Path, epoch: u64) -> Arc<PackStore> {
         keys: keys(),
         epoch,
         random: random(),
-        cache_bytes: 1 << 20,
+        cache: ExtentCache::new(1 << 20),
         pack_bytes: 512 << 10,
     };
     PackStore::open(options).await.unwrap()

@@ -12,7 +12,7 @@ use mooring_policy::time::SystemClock;
 use mooring_protocol::types::{Ino, Name, Time};
 use mooring_store::api::{Authority, Caller, Result};
 use mooring_store::backend::VolumeDir;
-use mooring_store::meta::BlockCache;
+use mooring_store::memory::Memory;
 use mooring_store::seal::{TenantKey, VolumeKeys};
 use mooring_store::volume::{Config, LocalOptions, Volume};
 use std::path::Path;
@@ -27,8 +27,7 @@ pub fn options(dir: &Path) -> LocalOptions {
     LocalOptions {
         dir: VolumeDir::at(dir.join("volume")),
         keys: keys(),
-        cache: Arc::new(BlockCache::new(16 << 20)),
-        extent_cache_bytes: 16 << 20,
+        memory: Memory::new(64 << 20),
         random: Arc::new(SystemRandom),
         clock: Arc::new(SystemClock::new()),
         config: Config::default(),

@@ -23,7 +23,7 @@ use mooring_s3::{
 use mooring_store::api::{Authority, Caller, ListQuery, Objects, Tree};
 use mooring_store::backend::VolumeDir;
 use mooring_store::error::StoreError;
-use mooring_store::meta::BlockCache;
+use mooring_store::memory::Memory;
 use mooring_store::seal::TenantKey;
 use mooring_store::volume::{Config, LocalOptions, Volume};
 use tokio::sync::oneshot;
@@ -49,7 +49,7 @@ type Names = BTreeMap<(String, String), Arc<Volume>>;
 /// The gateway's part, as small as it can be: who, and which volume.
 pub struct World {
     dir: tempfile::TempDir,
-    cache: Arc<BlockCache>,
+    memory: Arc<Memory>,
     volumes: Mutex<Names>,
     next: Mutex<u64>,
     /// What globex may do with the share of acme's `shared/` in `photos`; nothing: there is none.
@@ -79,7 +79,7 @@ impl World {
     fn new() -> Arc<World> {
         Arc::new(World {
             dir: tempfile::tempdir().unwrap(),
-            cache: Arc::new(BlockCache::new(16 << 20)),
+            memory: Memory::new(64 << 20),
             volumes: Mutex::new(BTreeMap::new()),
             next: Mutex::new(1),
             share: Mutex::new(None),
@@ -153,8 +153,7 @@ impl Buckets for Shared {
         let volume = Volume::open_local(LocalOptions {
             dir: VolumeDir::at(self.0.dir.path().join(format!("volume-{number}"))),
             keys: TenantKey::generate(&SeededRandom::new(1)).volume(VolumeId(number)),
-            cache: self.0.cache.clone(),
-            extent_cache_bytes: 16 << 20,
+            memory: self.0.memory.clone(),
             random: Arc::new(SystemRandom),
             clock: Arc::new(SystemClock::new()),
             config: Config::default(),

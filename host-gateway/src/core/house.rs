@@ -1,0 +1,89 @@
+//! What is done from time to time, until the gateway stops.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mooring_policy::ids::TenantId;
+use mooring_policy::index::Status as GrantStatus;
+use mooring_policy::token;
+use mooring_protocol::caps;
+
+use super::doors::Doors;
+use super::registry::is_share;
+use super::sessions::Sessions;
+
+/// How often tokens of connected sessions are renewed: twice in a token's life.
+const RENEW_TOKENS: Duration = Duration::from_secs(token::SESSION_LIFE.as_secs() / 2);
+
+/// How often idle volumes are looked for.
+const CLOSE_IDLE: Duration = Duration::from_secs(60);
+
+/// How often it is asked whether too many volumes are open.
+const LOOK_AROUND: Duration = Duration::from_secs(1);
+
+/// How often grants that have run out are looked for.
+const CLOSE_ENDED: Duration = Duration::from_millis(200);
+
+/// Closes volumes that nobody uses, until the gateway stops. Beside the other housekeeping, which must not wait for a
+/// volume that is slow to close.
+pub(super) async fn keep_few_open(doors: Arc<Doors>, sessions: Arc<Sessions>) {
+    let start = tokio::time::Instant::now();
+    let mut idle = tokio::time::interval_at(start + CLOSE_IDLE, CLOSE_IDLE);
+    let mut crowded = tokio::time::interval(LOOK_AROUND);
+    crowded.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = sessions.stopping().cancelled() => return,
+            _ = idle.tick() => doors.volumes.close_idle().await,
+            _ = crowded.tick() => {
+                if doors.volumes.is_crowded() {
+                    doors.volumes.close_idle().await;
+                }
+            }
+        }
+    }
+}
+
+/// Renews tokens, closes doors whose grant has run out, until the gateway stops.
+pub(super) async fn keep(doors: Arc<Doors>, sessions: Arc<Sessions>) {
+    let start = tokio::time::Instant::now();
+    let mut renew = tokio::time::interval_at(start + RENEW_TOKENS, RENEW_TOKENS);
+    let mut ended = tokio::time::interval(CLOSE_ENDED);
+    ended.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut looked = doors.clock.now();
+    loop {
+        tokio::select! {
+            () = sessions.stopping().cancelled() => return,
+            _ = renew.tick() => sessions.renew_tokens(),
+            _ = ended.tick() => {
+                let now = doors.clock.now();
+                let expiry = doors.registry.load().grants.next_expiry(looked);
+                looked = now;
+                if expiry.is_some_and(|at| at <= now) {
+                    close_ended(&doors, &sessions).await;
+                }
+            }
+        }
+    }
+}
+
+/// Closes the doors of grants that have run out. Nothing is allowed behind them any more; this makes agents drop what
+/// they have cached of it.
+async fn close_ended(doors: &Doors, sessions: &Sessions) {
+    let (registry, now) = (doors.registry.load_full(), doors.clock.now());
+    let is_over = |door: &u64| {
+        let grant = registry.by_door.get(door);
+        grant.is_none_or(|id| registry.grants.status(*id, now) != Some(GrantStatus::InForce))
+    };
+    let open = sessions.list().into_iter().flat_map(|s| s.open_doors()).map(|d| d.id);
+    let over: BTreeSet<u64> = open.filter(|door| is_share(*door)).filter(is_over).collect();
+    for door in over {
+        let closed = sessions.close_door(door, caps::FOREIGN_RECALL_DEADLINE).await;
+        let tenants: BTreeSet<TenantId> = closed.iter().filter_map(|c| c.who.tenant().cloned()).collect();
+        tracing::info!(door, sessions = closed.len(), "a share has run out");
+        for tenant in tenants {
+            sessions.doors_changed(&tenant).await;
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Memory that all volumes of a process share, under one bound.
+//!
+//! A host has few busy buckets and many quiet ones, and which are busy changes. A cache for each would be too small for
+//! the busy ones or too large for all of them together; so there is one of each kind, and a bucket has as much of it as
+//! it uses. What is cached is found by the volume it belongs to: nothing of one is ever an answer to another.
+//!
+//! | part | what | share |
+//! |---|---|---|
+//! | [`BlockCache`] | tables of the metadata engine | 1/8 |
+//! | [`RowCache`] | decoded inodes, names, places of extents and maps | 1/8 |
+//! | [`ExtentCache`] | decoded bytes of files | 3/4 |
+
+use crate::meta::BlockCache;
+use crate::pack::ExtentCache;
+use crate::volume::RowCache;
+use std::sync::Arc;
+
+/// The caches of a process.
+pub struct Memory {
+    pub(crate) blocks: Arc<BlockCache>,
+    pub(crate) extents: ExtentCache,
+    pub(crate) rows: Arc<RowCache>,
+}
+
+impl Memory {
+    /// Caches of about `bytes` together.
+    #[must_use]
+    pub fn new(bytes: u64) -> Arc<Memory> {
+        Arc::new(Memory {
+            blocks: Arc::new(BlockCache::new(bytes / 8)),
+            extents: ExtentCache::new(bytes / 4 * 3),
+            rows: Arc::new(RowCache::new(bytes / 8)),
+        })
+    }
+
+    /// The metadata engine's part, which the registry uses too.
+    #[must_use]
+    pub fn blocks(&self) -> Arc<BlockCache> {
+        self.blocks.clone()
+    }
+
+    /// Bytes of files and of decoded rows that are cached now.
+    pub async fn used(&self) -> (u64, u64) {
+        (self.extents.bytes().await, self.rows.bytes())
+    }
+}
+
+impl std::fmt::Debug for Memory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Memory").finish_non_exhaustive()
+    }
+}
