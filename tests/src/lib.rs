@@ -25,6 +25,7 @@
 //! - [`lifecycle`] kills parts one after another and checks what must hold after each.
 //! - [`figures`] measures in a VM, for `cargo xtask bench`.
 //! - [`story`] is the whole path on real VMs, told by the demo and proven by a test.
+//! - [`torture`] is a mixed load that knows what must be there, for tests that kill the gateway under it.
 //! - [`wait`] waits for conditions; nothing here sleeps and hopes.
 //!
 //! Whatever a value here started is gone when it is dropped: processes, sockets, mounts, folders. What it wrote to
@@ -40,6 +41,7 @@ pub mod logs;
 pub mod process;
 pub mod s3;
 pub mod story;
+pub mod torture;
 pub mod vm;
 pub mod wait;
 

@@ -90,9 +90,15 @@ impl Gateway {
     /// Starts it again on the same data and waits until it is ready. Returns how long that took.
     pub async fn restart(&mut self) -> Result<Duration> {
         let began = std::time::Instant::now();
-        self.process = launch(self.home.path(), self.s3, &self.arguments)?;
+        self.launch()?;
         self.ready().await?;
         Ok(began.elapsed())
+    }
+
+    /// Starts it again and waits for nothing. The one of before has ended.
+    pub fn launch(&mut self) -> Result<()> {
+        self.process = launch(self.home.path(), self.s3, &self.arguments)?;
+        Ok(())
     }
 
     /// Waits until every listener is up.
