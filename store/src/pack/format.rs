@@ -109,7 +109,27 @@ pub(super) fn read_extent_head(head: &[u8], pack: PackId, offset: u32) -> Option
     known.then_some((entry, u32_at(head, 56)))
 }
 
-/// Every whole extent in the file, and where the last one ends. Skips holes and whatever does not check.
+/// A run of zeros of this length stands in no sealed extent: its head has shorter ones, and cipher text has none.
+const ZERO_RUN: usize = 32;
+/// The last bytes of an extent are part of its tag.
+const LAST: usize = 8;
+
+/// Whether loss of power can have left `extent` (head and body, cut off where the file ends) of `len` bytes: a file is
+/// all zeros before it is written, so some of it is zero still, or the file ends within it. Whatever else does not check
+/// was changed after it was written.
+pub(super) fn is_torn(extent: &[u8], len: usize) -> bool {
+    if extent.len() < len || extent[len.saturating_sub(LAST)..len].iter().all(|byte| *byte == 0) {
+        return true;
+    }
+    let mut run = 0;
+    extent[..len].iter().any(|byte| {
+        run = if *byte == 0 { run + 1 } else { 0 };
+        run >= ZERO_RUN
+    })
+}
+
+/// Every extent in the file, and where the last one ends. Skips holes and what a stop has torn. One whose body was
+/// damaged after it was written is listed: its bytes were here, and reading it says that they are damaged.
 pub(super) fn scan(file: &[u8], pack: PackId) -> (Vec<(Entry, u32)>, usize) {
     let (mut found, mut end, mut at) = (Vec::new(), HEAD_BYTES, HEAD_BYTES);
     while at + EXTENT_HEAD <= file.len() {
@@ -118,7 +138,8 @@ pub(super) fn scan(file: &[u8], pack: PackId) -> (Vec<(Entry, u32)>, usize) {
         if let Some((entry, crc)) = head.flatten() {
             let body = at + EXTENT_HEAD;
             let to = body + entry.extent.stored_len as usize;
-            if file.get(body..to).is_some_and(|body| crc32c::crc32c(body) == crc) {
+            let whole = file.get(body..to).is_some_and(|body| crc32c::crc32c(body) == crc);
+            if whole || !is_torn(&file[at..], to - at) && !is_footer_row(file, at) {
                 found.push((entry, crc));
                 (at, end) = (to, to);
                 continue;
@@ -126,7 +147,24 @@ pub(super) fn scan(file: &[u8], pack: PackId) -> (Vec<(Entry, u32)>, usize) {
         }
         at += 1;
     }
-    (found, end)
+    (found, keep_damaged(file, end))
+}
+
+/// Whether the head at `at` stands in the footer that an earlier end of this pack wrote, and not before an extent: the
+/// next head, or the tail, follows where cipher text would.
+fn is_footer_row(file: &[u8], at: usize) -> bool {
+    let next = &file[(at + FOOTER_ROW).min(file.len())..];
+    next.starts_with(TAIL_MAGIC) || read_extent_head(next, PackId(0), 0).is_some()
+}
+
+/// Where the file is to end when the last extent that can be told ends at `end`. What follows is cut off, unless it is
+/// an extent whose head was damaged: the row that names it knows enough to read it.
+fn keep_damaged(file: &[u8], end: usize) -> usize {
+    let rest = &file[end.min(file.len())..];
+    if is_torn(rest, EXTENT_HEAD) || read_extent_head(rest, PackId(0), 0).is_some() {
+        return end;
+    }
+    end + rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)
 }
 
 /// Footer and tail for extents that end at `at`.

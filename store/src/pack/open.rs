@@ -126,23 +126,24 @@ impl OpenPack {
             state.written.sort_unstable_by_key(|(entry, _)| entry.extent.offset);
             state.written.clone()
         };
-        finish_file(&self.file, &self.path, dir, &written)
+        let end = written.last().map(|(last, _)| u64::from(last.extent.offset) + last.extent.pack_bytes());
+        finish_file(&self.file, &self.path, dir, (&written, end.unwrap_or(HEAD_BYTES as u64)))
     }
 }
 
-/// Gives a pack file its footer and its final name. `written` is in order of offsets.
+/// Gives a pack file its footer and its final name. `written` is in order of offsets; `end` is where the footer goes. A
+/// file with nothing in it is removed.
 pub(super) fn finish_file(
     file: &File,
     path: &Path,
     dir: &Path,
-    written: &[(Entry, u32)],
+    (written, end): (&[(Entry, u32)], u64),
 ) -> Result<Option<PathBuf>, PackError> {
     let io = |error: std::io::Error| PackError::io("finish", path, error);
-    let Some((last, _)) = written.last() else {
+    if written.is_empty() && end <= HEAD_BYTES as u64 {
         std::fs::remove_file(path).map_err(io)?;
         return Ok(None);
-    };
-    let end = u64::from(last.extent.offset) + last.extent.pack_bytes();
+    }
     let done = (|| {
         pass(Point::PackBeforeFooter)?;
         // What follows the last whole extent is torn, and would stand between it and the footer.

@@ -73,10 +73,23 @@ fn finish(dir: &Path, path: PathBuf, volume: u64, id: PackId) -> Result<Option<P
     if end < bytes.len() {
         tracing::info!(pack = %id, kept = written.len(), cut = bytes.len() - end, "finished an open pack");
     }
-    finish_file(&file, &path, dir, &written)
+    finish_file(&file, &path, dir, (&written, end as u64))
 }
 
-/// The whole extents of a pack, from the extents themselves.
+/// Whether an extent that no list names was damaged, rather than lost with the power before it was durable.
+pub(super) fn is_damaged(path: &Path, extent: &super::ExtentRef) -> Result<bool, PackError> {
+    let io = |error: std::io::Error| PackError::io("read", path, error);
+    let file = File::open(path).map_err(io)?;
+    let len = extent.pack_bytes();
+    let mut bytes = vec![0; usize::try_from(len).unwrap_or(0).min(2 * super::MAX_EXTENT_BYTES)];
+    match file.read_exact_at(&mut bytes, u64::from(extent.offset)) {
+        Ok(()) => Ok(!format::is_torn(&bytes, bytes.len())),
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(io(error)),
+    }
+}
+
+/// The extents of a pack, from the extents themselves.
 pub(super) fn scan_entries(path: &Path, id: PackId) -> Result<Vec<super::Entry>, PackError> {
     let bytes = std::fs::read(path).map_err(|error| PackError::io("read", path, error))?;
     Ok(format::scan(&bytes, id).0.into_iter().map(|(entry, _)| entry).collect())

@@ -92,10 +92,11 @@ impl PackStore {
         self.syncs.fdatasyncs.load(Ordering::Relaxed)
     }
 
-    /// Whether an extent of an earlier process is there, whole. Only before this one appends. Blocking.
+    /// Whether an extent of an earlier process was there after the stop. Only before this one appends. Blocking.
     ///
-    /// A pack's list is of extents whose checksums were right when it was made: at its end, all of them durable, or by
-    /// the recovery after a stop. Bytes that were lost are in no list.
+    /// A pack's list is of extents that were not torn when it was made: at its end, all of them durable, or by the
+    /// recovery after a stop. Bytes that were lost are in no list. Bytes that were damaged did survive: the change that
+    /// names them is kept, and reading them says what is wrong.
     pub fn survived(&self, extent: &ExtentRef) -> Result<bool, PackError> {
         let Some(path) = self.state.lock().sealed.get(&extent.pack).map(|sealed| sealed.path.clone()) else {
             return Ok(false);
@@ -105,8 +106,14 @@ impl PackStore {
             Known::Occupied(list) => list.into_mut(),
             Known::Vacant(place) => place.insert(list(&path, extent.pack)?),
         };
-        let found = list.get(&extent.offset);
-        Ok(found.is_some_and(|entry| entry.extent == *extent))
+        if list.get(&extent.offset).is_some_and(|entry| entry.extent == *extent) {
+            return Ok(true);
+        }
+        let damaged = recover::is_damaged(&path, extent)?;
+        if damaged {
+            tracing::error!(pack = %extent.pack, offset = extent.offset, "an extent in {} is damaged", path.display());
+        }
+        Ok(damaged)
     }
 
     /// Gives back the memory of [`Self::survived`].

@@ -23,6 +23,12 @@ pub struct BlockSealer {
     earlier: moka::sync::Cache<[u8; SALT_BYTES], Arc<Cipher>>,
 }
 
+impl std::fmt::Debug for BlockSealer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("BlockSealer(..)")
+    }
+}
+
 impl BlockSealer {
     /// A sealer for one run of the engine, with a key of its own.
     pub fn new(keys: VolumeKeys, random: &dyn Random) -> Result<Self, SealError> {
@@ -38,27 +44,37 @@ impl BlockSealer {
         })
     }
 
-    fn seal(&self, data: &[u8]) -> Result<Bytes, SealError> {
+    /// Seals a small file of the engine that has this path.
+    pub fn seal_file(&self, path: &str, data: &[u8]) -> Result<Bytes, SealError> {
+        self.seal(&self.file_place(path), data)
+    }
+
+    /// Opens what [`Self::seal_file`] made for this path.
+    pub fn open_file(&self, path: &str, sealed: &[u8]) -> Result<Bytes, SealError> {
+        self.open(&self.file_place(path), sealed)
+    }
+
+    fn seal(&self, place: &[u8], data: &[u8]) -> Result<Bytes, SealError> {
         let counter = self.counter.fetch_add(1, Ordering::Relaxed);
         let mut sealed = Vec::with_capacity(HEAD_BYTES + data.len() + TAG_BYTES);
         sealed.extend_from_slice(&self.salt);
         sealed.extend_from_slice(&counter.to_be_bytes());
         sealed.extend_from_slice(data);
-        self.cipher.seal_tail(counter, &self.place(), &mut sealed, HEAD_BYTES)?;
+        self.cipher.seal_tail(counter, place, &mut sealed, HEAD_BYTES)?;
         Ok(sealed.into())
     }
 
-    fn open(&self, sealed: &[u8]) -> Result<Bytes, SealError> {
+    fn open(&self, place: &[u8], sealed: &[u8]) -> Result<Bytes, SealError> {
         let (salt, rest) = sealed.split_first_chunk::<SALT_BYTES>().ok_or(SealError::Open)?;
         let (counter, body) = rest.split_first_chunk::<8>().ok_or(SealError::Open)?;
         let counter = u64::from_be_bytes(*counter);
         let mut buffer = body.to_vec();
         let plain = if *salt == self.salt {
-            self.cipher.open(counter, &self.place(), &mut buffer)?.len()
+            self.cipher.open(counter, place, &mut buffer)?.len()
         } else {
             let derive = || self.keys.block(salt).map(Arc::new);
             let cipher = self.earlier.try_get_with(*salt, derive).map_err(|error| (*error).clone())?;
-            cipher.open(counter, &self.place(), &mut buffer)?.len()
+            cipher.open(counter, place, &mut buffer)?.len()
         };
         buffer.truncate(plain);
         Ok(buffer.into())
@@ -67,16 +83,20 @@ impl BlockSealer {
     fn place(&self) -> [u8; 8] {
         self.keys.volume().get().to_be_bytes()
     }
+
+    fn file_place(&self, path: &str) -> Vec<u8> {
+        [&self.place()[..], b"file", path.as_bytes()].concat()
+    }
 }
 
 #[async_trait]
 impl BlockTransformer for BlockSealer {
     async fn encode(&self, data: Bytes) -> Result<Bytes, slatedb::Error> {
-        self.seal(&data).map_err(|error| slatedb::Error::data(error.to_string()))
+        self.seal(&self.place(), &data).map_err(|error| slatedb::Error::data(error.to_string()))
     }
 
     async fn decode(&self, data: Bytes) -> Result<Bytes, slatedb::Error> {
-        self.open(&data).map_err(|error| slatedb::Error::data(error.to_string()))
+        self.open(&self.place(), &data).map_err(|error| slatedb::Error::data(error.to_string()))
     }
 
     fn encoded_overhead(&self) -> usize {

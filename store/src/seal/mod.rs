@@ -20,8 +20,8 @@
 //! volume only; the order of blocks is protected by the engine's own checksums, which stop damage but not an
 //! attacker who can write the disk.
 //!
-//! What stays in clear: file names, sizes, record counts, ids; and of the engine's tables the first and last keys
-//! in its manifest, which hold names of objects.
+//! What stays in clear: file names, sizes, record counts, ids. The engine's manifests, which hold keys of rows, are sealed
+//! as a whole and bound to their paths.
 
 mod block;
 mod cipher;

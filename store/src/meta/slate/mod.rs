@@ -12,6 +12,7 @@
 
 mod clock;
 mod rows;
+mod sealed;
 mod settings;
 mod wal;
 
@@ -192,7 +193,9 @@ async fn build(
     let store = LocalFileSystem::new_with_prefix(options.dir.meta()).map_err(|error| invalid(&error))?;
     let store: Arc<dyn object_store::ObjectStore> = Arc::new(store.with_fsync(true));
     let sealer = BlockSealer::new(options.keys.clone(), options.random.as_ref());
-    let sealer = sealer.map_err(|error| invalid(&error))?;
+    let sealer = Arc::new(sealer.map_err(|error| invalid(&error))?);
+    let store: Arc<dyn object_store::ObjectStore> =
+        Arc::new(sealed::SealedFiles::new(store, Arc::clone(&sealer)));
     let journal = JournalOptions {
         file_bytes: options.journal_file_bytes,
         data: options.data.clone().map(|data| data as Arc<dyn crate::journal::Data>),
@@ -209,7 +212,7 @@ async fn build(
         .with_gc_builder(collector)
         .with_system_clock(clock)
         .with_db_cache(options.cache.engine(), options.keys.volume().get())
-        .with_block_transformer(Arc::new(sealer))
+        .with_block_transformer(sealer)
         .build()
         .await
 }
