@@ -11,7 +11,7 @@ use mooring_protocol::types::{Allocate, Ino, NewNode, SetAttr};
 use mooring_store::api::{Tree, WriteAt};
 use mooring_store::backend::VolumeDir;
 use mooring_store::memory::Memory;
-use mooring_store::meta::{Batch, MemoryMeta, Meta, MetaError, Rows, Seq, Watermarks};
+use mooring_store::meta::{Batch, MemoryMeta, Meta, MetaError, Rows, Seq, View, Watermarks};
 use mooring_store::pack::{ExtentCache, PackOptions, PackStore};
 use mooring_store::volume::{Config, Parts, Volume};
 use std::path::Path;
@@ -43,6 +43,10 @@ impl Meta for Counting {
 
     async fn sync(&self) -> Result<Seq, MetaError> {
         self.engine.sync().await
+    }
+
+    async fn view(&self) -> Result<Box<dyn View>, MetaError> {
+        self.engine.view().await
     }
 
     fn watermarks(&self) -> Watermarks {

@@ -1,6 +1,6 @@
 //! The engine of the test oracle: a `BTreeMap` behind [`Meta`].
 
-use super::{Batch, Meta, MetaError, Op, Rows, SCAN_PAGE_BYTES, Seq, Watermarks};
+use super::{Batch, Meta, MetaError, Op, Rows, SCAN_PAGE_BYTES, Seq, View, Watermarks};
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::RwLock;
@@ -53,20 +53,13 @@ impl Meta for MemoryMeta {
     async fn scan(&self, start: &[u8], end: &[u8], limit: usize) -> Result<Rows, MetaError> {
         let state = self.state.read();
         state.open()?;
-        if !end.is_empty() && start >= end {
-            return Ok(Rows::new());
-        }
-        let upper = if end.is_empty() { Bound::Unbounded } else { Bound::Excluded(end) };
-        let mut rows = Rows::new();
-        let mut bytes = 0;
-        for (key, value) in state.rows.range::<[u8], _>((Bound::Included(start), upper)).take(limit) {
-            bytes += key.len() + value.len();
-            rows.push((key.clone(), value.clone()));
-            if bytes >= SCAN_PAGE_BYTES {
-                break;
-            }
-        }
-        Ok(rows)
+        Ok(page(&state.rows, start, end, limit))
+    }
+
+    async fn view(&self) -> Result<Box<dyn View>, MetaError> {
+        let state = self.state.read();
+        state.open()?;
+        Ok(Box::new(Frozen(state.rows.clone())))
     }
 
     async fn commit(&self, batch: Batch) -> Result<Seq, MetaError> {
@@ -104,4 +97,31 @@ impl Meta for MemoryMeta {
         state.closed = true;
         Ok(())
     }
+}
+
+/// The rows as they were.
+struct Frozen(BTreeMap<Bytes, Bytes>);
+
+#[async_trait]
+impl View for Frozen {
+    async fn scan(&self, start: &[u8], end: &[u8], limit: usize) -> Result<Rows, MetaError> {
+        Ok(page(&self.0, start, end, limit))
+    }
+}
+
+fn page(all: &BTreeMap<Bytes, Bytes>, start: &[u8], end: &[u8], limit: usize) -> Rows {
+    let mut rows = Rows::new();
+    if !end.is_empty() && start >= end {
+        return rows;
+    }
+    let upper = if end.is_empty() { Bound::Unbounded } else { Bound::Excluded(end) };
+    let mut bytes = 0;
+    for (key, value) in all.range::<[u8], _>((Bound::Included(start), upper)).take(limit) {
+        bytes += key.len() + value.len();
+        rows.push((key.clone(), value.clone()));
+        if bytes >= SCAN_PAGE_BYTES {
+            break;
+        }
+    }
+    rows
 }

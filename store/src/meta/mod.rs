@@ -93,12 +93,22 @@ pub trait Meta: Send + Sync + 'static {
     /// fdatasync.
     async fn sync(&self) -> Result<Seq, MetaError>;
 
+    /// All rows as they are now, for reading while others commit. Old versions of rows are kept as long as it lives.
+    async fn view(&self) -> Result<Box<dyn View>, MetaError>;
+
     /// How far each stage has come. Never blocks.
     fn watermarks(&self) -> Watermarks;
 
     /// Makes everything durable and lets go of the volume. Later calls fail with [`MetaError::Closed`]. Bounded
     /// in time: what could not be moved out of the journal in time is replayed at the next open.
     async fn close(self: Arc<Self>) -> Result<(), MetaError>;
+}
+
+/// The rows of one moment; see [`Meta::view`].
+#[async_trait]
+pub trait View: Send + Sync {
+    /// Like [`Meta::scan`].
+    async fn scan(&self, start: &[u8], end: &[u8], limit: usize) -> Result<Rows, MetaError>;
 }
 
 /// The smallest key above `key`: where a scan goes on after its last row.

@@ -40,17 +40,28 @@ impl PackStore {
         Ok(whole.slice(range.start as usize..range.end as usize))
     }
 
+    /// Reads an extent from its file, past the cache, and holds its bytes against its hash.
+    pub async fn verify(&self, extent: &ExtentRef) -> Result<(), PackError> {
+        check_lengths(extent)?;
+        let (handle, volume) = (self.handle(extent.pack)?, self.options.keys.volume().get());
+        let (extent, hash_key) = (*extent, self.hash_key.clone());
+        let verify = move || {
+            let bytes = open(&handle, volume, &extent, read_now(&handle, &extent)?)?;
+            if hash_key.hash(&bytes) == extent.hash {
+                Ok(())
+            } else {
+                Err(corrupt(&extent, "the bytes have another hash"))
+            }
+        };
+        let joined = tokio::task::spawn_blocking(verify).await;
+        joined.map_err(|error| PackError::io("read", &self.options.dir, std::io::Error::other(error)))?
+    }
+
     async fn whole(&self, extent: &ExtentRef) -> Result<Bytes, PackError> {
         let key = (extent.pack, extent.offset);
         let load = async {
             let handle = self.handle(extent.pack)?;
-            let bounds = super::MAX_EXTENT_BYTES as u32;
-            if extent.raw_len > bounds
-                || extent.stored_len > bounds + bounds / 8
-                || extent.stored_len < TAG_BYTES as u32
-            {
-                return Err(corrupt(extent, "the row's lengths are impossible"));
-            }
+            check_lengths(extent)?;
             let volume = self.options.keys.volume().get();
             if extent.stored_len <= INLINE_BYTES
                 && let Some(sealed) = read_cached(&handle, extent)?
@@ -70,6 +81,13 @@ impl PackStore {
             Err(corrupt(extent, "the row has another length"))
         }
     }
+}
+
+fn check_lengths(extent: &ExtentRef) -> Result<(), PackError> {
+    let bounds = super::MAX_EXTENT_BYTES as u32;
+    let possible =
+        extent.raw_len <= bounds && (TAG_BYTES as u32..=bounds + bounds / 8).contains(&extent.stored_len);
+    if possible { Ok(()) } else { Err(corrupt(extent, "the row's lengths are impossible")) }
 }
 
 /// The sealed bytes if the kernel has them in memory.

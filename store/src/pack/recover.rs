@@ -76,17 +76,23 @@ fn finish(dir: &Path, path: PathBuf, volume: u64, id: PackId) -> Result<Option<P
     finish_file(&file, &path, dir, (&written, end as u64))
 }
 
-/// Whether an extent that no list names was damaged, rather than lost with the power before it was durable.
+/// Whether an extent that no list names was damaged, rather than lost with the power before it was durable. The pack is
+/// complete: what was lost at its end is where the footer is now.
 pub(super) fn is_damaged(path: &Path, extent: &super::ExtentRef) -> Result<bool, PackError> {
     let io = |error: std::io::Error| PackError::io("read", path, error);
     let file = File::open(path).map_err(io)?;
-    let len = extent.pack_bytes();
-    let mut bytes = vec![0; usize::try_from(len).unwrap_or(0).min(2 * super::MAX_EXTENT_BYTES)];
-    match file.read_exact_at(&mut bytes, u64::from(extent.offset)) {
-        Ok(()) => Ok(!format::is_torn(&bytes, bytes.len())),
-        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(false),
-        Err(error) => Err(io(error)),
+    let len = file.metadata().map_err(io)?.len();
+    let mut tail = vec![0; TAIL_BYTES.min(usize::try_from(len).unwrap_or(0))];
+    let at = len - tail.len() as u64;
+    file.read_exact_at(&mut tail, at).map_err(io)?;
+    let end = format::read_tail(&tail, len).map_or(len, |(footer, ..)| footer);
+    let (from, bytes) = (u64::from(extent.offset), extent.pack_bytes());
+    if from + bytes > end || bytes > 2 * super::MAX_EXTENT_BYTES as u64 {
+        return Ok(false);
     }
+    let mut found = vec![0; bytes as usize];
+    file.read_exact_at(&mut found, from).map_err(io)?;
+    Ok(!format::is_torn(&found, found.len()))
 }
 
 /// The extents of a pack, from the extents themselves.

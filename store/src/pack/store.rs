@@ -66,7 +66,7 @@ pub struct PackInfo {
 pub struct PackStore {
     pub(super) options: PackOptions,
     handles: moka::sync::Cache<PackId, Arc<Handle>>,
-    hash_key: HashKey,
+    pub(super) hash_key: HashKey,
     space: SpaceGuard,
     pub(super) state: Mutex<State>,
     epoch: AtomicU64,

@@ -60,7 +60,7 @@ mod write;
 mod xattr;
 
 pub use cache::RowCache;
-pub use check::{Finding, Report};
+pub use check::{CheckOptions, Finding, Kind as FindingKind, Progress, Report};
 pub use linger::LINGER;
 pub use local::LocalOptions;
 

@@ -5,7 +5,7 @@
 
 use crate::api::Result;
 use crate::keys::{Layer, TOMBSTONE};
-use crate::meta::{Batch, Meta, after, prefix_end};
+use crate::meta::{Batch, Meta, View, after, prefix_end};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -119,6 +119,13 @@ impl Rows {
 pub(crate) async fn scan(meta: &dyn Meta, prefix: &[u8], from: &[u8], limit: usize) -> Result<Page> {
     let start = [prefix, from].concat();
     let rows = meta.scan(&start, &prefix_end(prefix), limit).await?;
+    Ok(rows.into_iter().map(|(key, value)| (key.slice(prefix.len()..), value)).collect())
+}
+
+/// [`scan`] of a view.
+pub(crate) async fn scan_view(view: &dyn View, prefix: &[u8], from: &[u8], limit: usize) -> Result<Page> {
+    let start = [prefix, from].concat();
+    let rows = view.scan(&start, &prefix_end(prefix), limit).await?;
     Ok(rows.into_iter().map(|(key, value)| (key.slice(prefix.len()..), value)).collect())
 }
 

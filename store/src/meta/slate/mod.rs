@@ -18,7 +18,7 @@ mod wal;
 
 pub use settings::BlockCache;
 
-use super::{Batch, Data, Meta, MetaError, Op, Rows, SCAN_PAGE_BYTES, Seq, Watermarks};
+use super::{Batch, Data, Meta, MetaError, Op, Rows, SCAN_PAGE_BYTES, Seq, View, Watermarks};
 use crate::backend::{DirLock, Shortage, SpaceGuard, VolumeDir};
 use crate::journal::{Journal, JournalError, JournalOptions, RecoveryWork, Reservation};
 use crate::seal::{BlockSealer, VolumeKeys};
@@ -238,24 +238,15 @@ impl Meta for SlateMeta {
         if limit == 0 || (!end.is_empty() && start >= end) {
             return Ok(Rows::new());
         }
-        let upper = if end.is_empty() { Bound::Unbounded } else { Bound::Excluded(end) };
-        let options = ScanOptions {
-            cache_blocks: true,
-            read_ahead_bytes: if limit > settings::SHORT_SCAN { settings::READ_AHEAD } else { 1 },
-            ..ScanOptions::default()
-        };
-        let range = (Bound::Included(start), upper);
-        let mut found =
-            self.db.scan_with_options(range, &options).await.map_err(|error| self.failed(error))?;
-        let (mut rows, mut bytes) = (Rows::new(), 0);
-        while rows.len() < limit && bytes < SCAN_PAGE_BYTES {
-            let Some(row) = found.next().await.map_err(|error| self.failed(error))? else {
-                break;
-            };
-            bytes += row.key.len() + row.value.len();
-            rows.push((row.key, row.value));
-        }
-        Ok(rows)
+        let options = scan_options(limit, true);
+        let found = self.db.scan_with_options(range(start, end), &options).await;
+        let found = found.map_err(|error| self.failed(error))?;
+        collect(found, limit).await.map_err(|error| self.failed(error))
+    }
+
+    async fn view(&self) -> Result<Box<dyn View>, MetaError> {
+        let snapshot = self.db.snapshot().map_err(|error| self.failed(error))?;
+        Ok(Box::new(Frozen { snapshot, path: self.path.clone() }))
     }
 
     async fn commit(&self, batch: Batch) -> Result<Seq, MetaError> {
@@ -311,6 +302,47 @@ impl Meta for SlateMeta {
             self.lock.lock().take();
         }
         Ok(())
+    }
+}
+
+fn range<'a>(start: &'a [u8], end: &'a [u8]) -> (Bound<&'a [u8]>, Bound<&'a [u8]>) {
+    let upper = if end.is_empty() { Bound::Unbounded } else { Bound::Excluded(end) };
+    (Bound::Included(start), upper)
+}
+
+fn scan_options(limit: usize, cache_blocks: bool) -> ScanOptions {
+    let read_ahead_bytes = if limit > settings::SHORT_SCAN { settings::READ_AHEAD } else { 1 };
+    ScanOptions { cache_blocks, read_ahead_bytes, ..ScanOptions::default() }
+}
+
+/// A page of what an iterator finds.
+async fn collect(mut found: slatedb::DbIterator, limit: usize) -> Result<Rows, slatedb::Error> {
+    let (mut rows, mut bytes) = (Rows::new(), 0);
+    while rows.len() < limit && bytes < SCAN_PAGE_BYTES {
+        let Some(row) = found.next().await? else { break };
+        bytes += row.key.len() + row.value.len();
+        rows.push((row.key, row.value));
+    }
+    Ok(rows)
+}
+
+/// The rows of one moment.
+struct Frozen {
+    snapshot: Arc<slatedb::DbSnapshot>,
+    path: PathBuf,
+}
+
+#[async_trait]
+impl View for Frozen {
+    async fn scan(&self, start: &[u8], end: &[u8], limit: usize) -> Result<Rows, MetaError> {
+        if limit == 0 || (!end.is_empty() && start >= end) {
+            return Ok(Rows::new());
+        }
+        let failed = |error| engine_error(&self.path, error);
+        // Whoever reads everything once must not drive out what others use.
+        let options = scan_options(limit, false);
+        let found = self.snapshot.scan_with_options(range(start, end), &options).await.map_err(failed)?;
+        collect(found, limit).await.map_err(failed)
     }
 }
 

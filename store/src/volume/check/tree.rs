@@ -24,7 +24,7 @@ pub(super) fn check(all: &All, report: &mut Report) {
         match inode.kind {
             FileKind::Dir => directory(all, ino, inode, seen, report),
             _ if inode.nlink != seen.names => {
-                report.say(format!("{ino:?} has nlink {} and {} names", inode.nlink, seen.names));
+                report.of(ino, format!("{ino:?} has nlink {} and {} names", inode.nlink, seen.names));
             }
             _ => {}
         }
@@ -37,7 +37,7 @@ pub(super) fn check(all: &All, report: &mut Report) {
         ("orphan", all.orphans.keys().copied().collect()),
     ] {
         for ino in owners.into_iter().filter(|ino| !all.inodes.contains_key(ino)) {
-            report.say(format!("a row of family {kind} belongs to {ino:?}, which is not there"));
+            report.stray(format!("a row of family {kind} belongs to {ino:?}, which is not there"));
         }
     }
     uploads(all, report);
@@ -47,7 +47,7 @@ pub(super) fn check(all: &All, report: &mut Report) {
 fn entries(all: &All, report: &mut Report) -> BTreeMap<Ino, Counted> {
     let mut counted: BTreeMap<Ino, Counted> = BTreeMap::new();
     for (parent, name) in &all.twice {
-        report.say(format!("{parent:?} has {} twice", name.escape_ascii()));
+        report.of(*parent, format!("{parent:?} has {} twice", name.escape_ascii()));
     }
     let mut links = BTreeSet::new();
     let mut sides = 0;
@@ -55,19 +55,23 @@ fn entries(all: &All, report: &mut Report) -> BTreeMap<Ino, Counted> {
         let shown = format!("{} in {parent:?}", name.escape_ascii());
         report.invisible += u64::from(std::str::from_utf8(name).is_err());
         match all.inodes.get(&entry.ino) {
-            None => report.say(format!("{shown} names {:?}, which is not there", entry.ino)),
-            Some(inode) if inode.kind != entry.kind => report.say(format!("{shown} has the wrong kind")),
+            None => {
+                report.of(*parent, format!("{shown} names {:?}, which is not there", entry.ino));
+            }
+            Some(inode) if inode.kind != entry.kind => {
+                report.of(entry.ino, format!("{shown} has the wrong kind"));
+            }
             Some(_) => {}
         }
         if all.inodes.get(parent).is_none_or(|inode| inode.kind != FileKind::Dir || inode.nlink == 0) {
-            report.say(format!("{shown} is in no directory"));
+            report.of(entry.ino, format!("{shown} is in no directory"));
         }
         links.insert((entry.ino, *parent, name.clone()));
         if let Some(rest) = &entry.side {
             sides += 1;
             let row = all.sides.get(&(*parent, rest.clone()));
             if row.is_none_or(|row| row.ino != entry.ino || row.name.as_bytes() != name) {
-                report.say(format!("{shown} has no row beside the tree"));
+                report.of(entry.ino, format!("{shown} has no row beside the tree"));
             }
         }
         let child = counted.entry(entry.ino).or_default();
@@ -82,8 +86,8 @@ fn entries(all: &All, report: &mut Report) -> BTreeMap<Ino, Counted> {
         report.say(format!("{} rows beside the tree for {sides} entries", all.sides.len()));
     }
     for (ino, parent, name) in links.symmetric_difference(&all.backlinks) {
-        report
-            .say(format!("{} of {ino:?} in {parent:?}: name and backlink do not agree", name.escape_ascii()));
+        let name = name.escape_ascii();
+        report.of(*ino, format!("{name} of {ino:?} in {parent:?}: name and backlink do not agree"));
     }
     counted
 }
@@ -92,38 +96,37 @@ fn directory(all: &All, ino: Ino, inode: &Inode, seen: &Counted, report: &mut Re
     let live = ino == Ino::ROOT || seen.names > 0;
     let wanted = if live { 2 + seen.directories } else { 0 };
     if inode.nlink != wanted {
-        report.say(format!("directory {ino:?} has nlink {}, not {wanted}", inode.nlink));
+        report.of(ino, format!("directory {ino:?} has nlink {}, not {wanted}", inode.nlink));
     }
     if inode.size != seen.entries || inode.sides != seen.sides {
         let (size, sides) = (seen.entries, seen.sides);
-        report.say(format!(
-            "directory {ino:?} counts {} and {}, not {size} and {sides}",
-            inode.size, inode.sides
-        ));
+        let (counted, counted_sides) = (inode.size, inode.sides);
+        let what = format!("directory {ino:?} counts {counted} and {counted_sides}, not {size} and {sides}");
+        report.of(ino, what);
     }
     let parent = if ino == Ino::ROOT { Some(ino) } else { seen.parent };
     if inode.parent != parent.map_or(0, Ino::get) {
-        report.say(format!("directory {ino:?} has parent {}, but is in {parent:?}", inode.parent));
+        report.of(ino, format!("directory {ino:?} has parent {}, but is in {parent:?}", inode.parent));
     }
     if live && all.orphans.contains_key(&ino) {
-        report.say(format!("directory {ino:?} has a name and is an orphan"));
+        report.of(ino, format!("directory {ino:?} has a name and is an orphan"));
     }
 }
 
 fn belongings(all: &All, ino: Ino, inode: &Inode, report: &mut Report) {
     if (inode.nlink == 0) != all.orphans.contains_key(&ino) {
-        report.say(format!("{ino:?} has nlink {} and its orphan row does not agree", inode.nlink));
+        report.of(ino, format!("{ino:?} has nlink {} and its orphan row does not agree", inode.nlink));
     }
     if all.xattrs.contains_key(&ino) && !inode.has(inode::XATTRS) {
-        report.say(format!("{ino:?} has attributes and does not know"));
+        report.of(ino, format!("{ino:?} has attributes and does not know"));
     }
     if all.objects.contains(&ino) != inode.has(inode::OBJECT) {
-        report.say(format!("{ino:?}: object row and flag do not agree"));
+        report.of(ino, format!("{ino:?}: object row and flag do not agree"));
     }
     let target = all.symlinks.get(&ino).copied();
     let wanted = (inode.kind == FileKind::Symlink).then_some(inode.size);
     if target != wanted {
-        report.say(format!("{ino:?}: symlink target of {target:?} bytes, not {wanted:?}"));
+        report.of(ino, format!("{ino:?}: symlink target of {target:?} bytes, not {wanted:?}"));
     }
 }
 
@@ -140,7 +143,7 @@ fn uploads(all: &All, report: &mut Report) {
     }
     for (ino, orphan) in &all.orphans {
         if (orphan.why == Why::Part) != kept.contains(ino) {
-            report.say(format!("orphan {ino:?} is {:?} and its part row does not agree", orphan.why));
+            report.of(*ino, format!("orphan {ino:?} is {:?} and its part row does not agree", orphan.why));
         }
     }
 }
@@ -153,7 +156,7 @@ fn knots(all: &All, report: &mut Report) {
         let mut at = start.get();
         while !good.contains(&at) {
             if !way.insert(at) {
-                report.say(format!("directory {start:?} does not lead to the root"));
+                report.of(start, format!("directory {start:?} does not lead to the root"));
                 break;
             }
             let above = Ino::new(at).and_then(|ino| all.inodes.get(&ino));
