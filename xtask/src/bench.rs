@@ -22,6 +22,9 @@ use crate::shell;
 /// Options of `cargo xtask bench`.
 #[derive(clap::Args)]
 pub struct Args {
+    /// `store`: the store alone, beside the raw disk and what one core can hash and seal.
+    #[arg(value_enum)]
+    what: Option<What>,
     /// Small sizes: whether it works, not how fast.
     #[arg(long)]
     quick: bool,
@@ -34,6 +37,13 @@ pub struct Args {
     /// Print JSON to standard output and the tables to standard error.
     #[arg(long)]
     json: bool,
+}
+
+/// What to measure instead of mounts, S3 and guests.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum What {
+    /// The store alone.
+    Store,
 }
 
 /// A part of the figures.
@@ -61,6 +71,9 @@ impl Part {
 pub fn run(args: &Args) -> Result<ExitCode> {
     let me = shell::output(shell::command("id", ["-u"]))?;
     ensure!(me.trim() == "0", "run as root: caches are dropped between steps");
+    if args.what == Some(What::Store) {
+        return store(args.quick);
+    }
     let parts: Vec<Part> = [Part::Files, Part::S3, Part::Guest]
         .into_iter()
         .filter(|part| args.only.is_none_or(|only| only == *part))
@@ -87,6 +100,15 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         measured.push((part, sheets));
     }
     report(args, &measured)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The store's own bench, on the disk that the target directory is on.
+fn store(quick: bool) -> Result<ExitCode> {
+    let dir = stage::clear()?;
+    let mut command = shell::cargo(["bench", "--locked", "-p", "mooring-store", "--bench", "store", "--"]);
+    command.args(quick.then_some("--quick")).env("MOORING_BENCH_DIR", dir);
+    shell::run(command)?;
     Ok(ExitCode::SUCCESS)
 }
 
