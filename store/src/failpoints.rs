@@ -65,6 +65,8 @@ points! {
     PackAfterFooter,
     /// Recovery of packs can be repeated.
     PackMidRecover,
+    /// A pack that is deleted is named by nothing that the next open may look at.
+    PackBeforeDelete,
 }
 
 /// What happens at an armed point.

@@ -63,6 +63,12 @@ pub fn key(map: u64, end: u64) -> Vec<u8> {
     KeyWriter::new(FAMILY).u48(map).u64(end).done()
 }
 
+/// Beginning of the rows of all maps.
+#[must_use]
+pub fn all() -> Vec<u8> {
+    KeyWriter::new(FAMILY).done()
+}
+
 /// Beginning of all rows of `map`.
 #[must_use]
 pub fn prefix(map: u64) -> Vec<u8> {

@@ -21,6 +21,7 @@
 //! | `p` | [`pack`] | pack 16 bytes | live bytes |
 //! | `u` | [`upload`] | root u48, object key, NUL, id | the upload |
 //! | `q` | [`part`] | upload 16 bytes, part number u16 | the part |
+//! | `a` | [`account`] | nothing | sums over extents |
 //! | `c` | [`counter`] | which u8 | the number |
 //! | `y` | [`layer`] | layer u32 | the layer's parent |
 //!
@@ -33,6 +34,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
+pub mod account;
 pub mod backlink;
 pub mod counter;
 pub mod dentry;

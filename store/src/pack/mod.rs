@@ -27,14 +27,21 @@ mod error;
 mod extent;
 mod format;
 mod open;
+mod pin;
 mod read;
 mod recover;
+mod relocate;
 mod store;
 mod sync;
+
+/// Bytes an extent takes besides its own: head and tag.
+pub const EXTENT_OVERHEAD: u64 = (format::EXTENT_HEAD + crate::seal::TAG_BYTES) as u64;
 
 pub use cache::ExtentCache;
 pub use error::PackError;
 pub use extent::{Domain, Entry, ExtentIn, ExtentRef, FLAG_LZ4, MAX_EXTENT_BYTES, PackId};
+pub use pin::{Pin, Placed};
+pub use relocate::Moved;
 pub use store::{PACK_BYTES, PackInfo, PackOptions, PackStore};
 
 #[cfg(test)]

@@ -109,6 +109,11 @@ impl OpenPack {
         pass(Point::PackAfterWrite)
     }
 
+    /// Bytes given out so far.
+    pub fn bytes(&self) -> u64 {
+        u64::from(self.state.lock().next)
+    }
+
     /// The reverse map so far.
     pub fn entries(&self) -> Vec<Entry> {
         self.state.lock().written.iter().map(|(entry, _)| *entry).collect()
@@ -116,7 +121,7 @@ impl OpenPack {
 
     /// Ends the pack: footer, fdatasync, its final name, which is returned. An empty one is removed. Blocking; waits
     /// for writers.
-    pub fn close(&self, dir: &Path) -> Result<Option<PathBuf>, PackError> {
+    pub fn close(&self, dir: &Path) -> Result<Option<(PathBuf, u64)>, PackError> {
         let written = {
             let mut state = self.state.lock();
             state.full = true;
@@ -127,7 +132,9 @@ impl OpenPack {
             state.written.clone()
         };
         let end = written.last().map(|(last, _)| u64::from(last.extent.offset) + last.extent.pack_bytes());
-        finish_file(&self.file, &self.path, dir, (&written, end.unwrap_or(HEAD_BYTES as u64)))
+        let done = finish_file(&self.file, &self.path, dir, (&written, end.unwrap_or(HEAD_BYTES as u64)))?;
+        let io = |error: std::io::Error| PackError::io("look at", &self.path, error);
+        done.map(|path| Ok((path, self.file.metadata().map_err(io)?.len()))).transpose()
     }
 }
 

@@ -113,19 +113,35 @@ fn read_now(handle: &Handle, extent: &ExtentRef) -> Result<Vec<u8>, PackError> {
     }
 }
 
-fn open(handle: &Handle, volume: u64, extent: &ExtentRef, mut sealed: Vec<u8>) -> Result<Bytes, PackError> {
+/// The bytes of an extent as the codec left them, opened. Blocking.
+pub(super) fn stored_now(handle: &Handle, volume: u64, extent: &ExtentRef) -> Result<Vec<u8>, PackError> {
+    let sealed = read_now(handle, extent)?;
+    unseal(handle, volume, extent, sealed)
+}
+
+fn open(handle: &Handle, volume: u64, extent: &ExtentRef, sealed: Vec<u8>) -> Result<Bytes, PackError> {
+    let stored = unseal(handle, volume, extent, sealed)?;
+    codec::decode(stored, extent.flags, extent.raw_len as usize)
+        .ok_or_else(|| corrupt(extent, "the bytes do not decompress"))
+}
+
+fn unseal(
+    handle: &Handle,
+    volume: u64,
+    extent: &ExtentRef,
+    mut sealed: Vec<u8>,
+) -> Result<Vec<u8>, PackError> {
     let place = format::place(volume, extent);
     let opened = handle.cipher.open(u64::from(extent.offset), &place, &mut sealed);
     let len = opened.map_err(|error| corrupt(extent, &error.to_string()))?.len();
     sealed.truncate(len);
-    codec::decode(sealed, extent.flags, extent.raw_len as usize)
-        .ok_or_else(|| corrupt(extent, "the bytes do not decompress"))
+    Ok(sealed)
 }
 
 fn body_offset(extent: &ExtentRef) -> u64 {
     u64::from(extent.offset) + format::EXTENT_HEAD as u64
 }
 
-fn corrupt(extent: &ExtentRef, detail: &str) -> PackError {
+pub(super) fn corrupt(extent: &ExtentRef, detail: &str) -> PackError {
     PackError::Corrupt { pack: extent.pack, offset: u64::from(extent.offset), detail: detail.to_owned() }
 }

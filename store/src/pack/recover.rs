@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 pub(super) struct Sealed {
     pub epoch: u64,
     pub path: PathBuf,
+    /// Length of the file.
+    pub bytes: u64,
 }
 
 /// Finishes what was open and lists what there is. Blocking.
@@ -27,7 +29,11 @@ pub(super) fn recover(dir: &Path, volume: u64) -> Result<Vec<(PackId, Sealed)>, 
             continue;
         };
         let path = if open { finish(dir, path, volume, id)? } else { Some(path) };
-        packs.extend(path.map(|path| (id, Sealed { epoch, path })));
+        if let Some(path) = path {
+            let bytes =
+                std::fs::metadata(&path).map_err(|error| PackError::io("look at", &path, error))?.len();
+            packs.push((id, Sealed { epoch, path, bytes }));
+        }
     }
     // A process that was killed may not have come to this, and what is found counts as durable from here on.
     failpoints::sync(dir, || File::open(dir)?.sync_all())

@@ -3,13 +3,15 @@
 use super::cache::ExtentCache;
 use super::codec;
 use super::error::PackError;
-use super::extent::{Entry, ExtentIn, ExtentRef, MAX_EXTENT_BYTES, PackId};
+use super::extent::{Domain, Entry, ExtentIn, ExtentRef, MAX_EXTENT_BYTES, PackId};
 use super::format::{self, EXTENT_HEAD, Head};
 use super::open::OpenPack;
+use super::pin::{Pins, Placed};
 use super::read::Handle;
 use super::recover::{self, Sealed};
 use super::sync::Syncs;
 use crate::backend::SpaceGuard;
+use crate::failpoints::{Point, pass};
 use crate::seal::{Hash, HashKey, TAG_BYTES, VolumeKeys};
 use bytes::Bytes;
 use mooring_policy::rng::Random;
@@ -26,6 +28,9 @@ pub const PACK_BYTES: u32 = 16 << 20;
 /// Room that appends leave free (at most a third of a small filesystem): more than the metadata's reserve, so that
 /// a disk full of data still takes the rows that delete it.
 const SPACE_RESERVE: u64 = 96 << 20;
+
+/// Room that moving extents leaves free: less, for it is what gives room back.
+const MOVE_RESERVE: u64 = 80 << 20;
 
 /// Appends and hashes of up to this many bytes are done on the caller's thread.
 const INLINE_BYTES: usize = 32 << 10;
@@ -60,6 +65,10 @@ pub struct PackInfo {
     pub epoch: u64,
     /// Complete: it has its footer and may be deleted.
     pub sealed: bool,
+    /// Bytes it takes on disk.
+    pub bytes: u64,
+    /// An operation has stored bytes in it that no row names yet. A complete pack without a pin never gets one again.
+    pub pinned: bool,
 }
 
 /// The packs of one volume. See the module documentation.
@@ -68,6 +77,8 @@ pub struct PackStore {
     handles: moka::sync::Cache<PackId, Arc<Handle>>,
     pub(super) hash_key: HashKey,
     space: SpaceGuard,
+    move_space: SpaceGuard,
+    pins: Pins,
     pub(super) state: Mutex<State>,
     epoch: AtomicU64,
     /// One makes the next pack at a time.
@@ -98,6 +109,8 @@ impl PackStore {
             handles: moka::sync::Cache::new(OPEN_FILES),
             hash_key: options.keys.hash_key(),
             space: SpaceGuard::at_most_a_third(options.dir.clone(), SPACE_RESERVE)?,
+            move_space: SpaceGuard::at_most_a_third(options.dir.clone(), MOVE_RESERVE)?,
+            pins: Pins::default(),
             state: Mutex::new(State { sealed: found.into_iter().collect(), ..State::default() }),
             turning: Mutex::new(()),
             appended: AtomicU64::new(0),
@@ -140,6 +153,12 @@ impl PackStore {
     /// # Errors
     /// On any error nothing of this call may be referred to, and the store stays usable.
     pub async fn append(self: &Arc<Self>, extents: Vec<ExtentIn>) -> Result<Vec<ExtentRef>, PackError> {
+        let placed = self.append_pinned(extents).await?;
+        Ok(placed.into_iter().map(|placed| placed.extent).collect())
+    }
+
+    /// [`Self::append`], with pins that keep the packs from being deleted until rows name the extents.
+    pub async fn append_pinned(self: &Arc<Self>, extents: Vec<ExtentIn>) -> Result<Vec<Placed>, PackError> {
         let limit = MAX_EXTENT_BYTES;
         let sizes = || extents.iter().map(|extent| extent.data.len());
         if let Some(bytes) = sizes().find(|bytes| *bytes == 0 || *bytes > limit) {
@@ -154,29 +173,35 @@ impl PackStore {
         tokio::task::spawn_blocking(append).await.map_err(|error| joined(&self.options, error))?
     }
 
-    fn append_now(self: &Arc<Self>, extents: Vec<ExtentIn>) -> Result<Vec<ExtentRef>, PackError> {
-        let ready: Vec<_> = extents.iter().map(|extent| codec::encode(&extent.data)).collect();
-        let sizes: Vec<u32> =
-            ready.iter().map(|(stored, _)| (EXTENT_HEAD + stored.len() + TAG_BYTES) as u32).collect();
-        let mut refs = Vec::with_capacity(extents.len());
-        if self.space.take(sizes.iter().copied().map(u64::from).sum())?.is_some() {
+    fn append_now(self: &Arc<Self>, extents: Vec<ExtentIn>) -> Result<Vec<Placed>, PackError> {
+        let ready: Vec<_> = extents.into_iter().map(Ready::new).collect();
+        self.write(&ready, false)
+    }
+
+    /// Writes what is ready; `moves` when it takes the place of extents that go.
+    pub(super) fn write(self: &Arc<Self>, ready: &[Ready], moves: bool) -> Result<Vec<Placed>, PackError> {
+        let sizes: Vec<u32> = ready.iter().map(|extent| extent.bytes() as u32).collect();
+        let mut placed = Vec::with_capacity(ready.len());
+        let space = if moves { &self.move_space } else { &self.space };
+        if space.take(sizes.iter().copied().map(u64::from).sum())?.is_some() {
             return Err(PackError::NoSpace { path: self.options.dir.clone() });
         }
-        while refs.len() < extents.len() {
-            let done = refs.len();
+        while placed.len() < ready.len() {
+            let done = placed.len();
             let pack = self.current()?;
+            let pin = self.pins.pin(pack.id);
             let Some((from, count)) = pack.take(&sizes[done..], self.options.pack_bytes) else {
                 self.turn(&pack);
                 continue;
             };
-            let part = done..done + count;
-            let built = self.build(&pack, from, &extents[part.clone()], &ready[part]);
+            let built = self.build(&pack, from, &ready[done..done + count]);
             let (bytes, entries) = built.inspect_err(|_| pack.give_up())?;
-            refs.extend(entries.iter().map(|(entry, _)| entry.extent));
+            let extents = entries.iter().map(|(entry, _)| entry.extent);
+            placed.extend(extents.map(|extent| Placed { extent, pin: pin.clone() }));
             pack.write(from, &bytes, entries)?;
         }
         self.appended.fetch_add(1, Ordering::AcqRel);
-        Ok(refs)
+        Ok(placed)
     }
 
     /// The bytes of some extents for one write at `from`.
@@ -185,24 +210,23 @@ impl PackStore {
         &self,
         pack: &OpenPack,
         from: u32,
-        extents: &[ExtentIn],
-        ready: &[(Bytes, u8)],
+        ready: &[Ready],
     ) -> Result<(Vec<u8>, Vec<(Entry, u32)>), PackError> {
         let volume = self.options.keys.volume().get();
-        let total = ready.iter().map(|(stored, _)| EXTENT_HEAD + stored.len() + TAG_BYTES).sum();
-        let (mut bytes, mut entries) = (Vec::with_capacity(total), Vec::with_capacity(extents.len()));
-        for (extent, (stored, flags)) in extents.iter().zip(ready) {
+        let total = ready.iter().map(Ready::bytes).sum();
+        let (mut bytes, mut entries) = (Vec::with_capacity(total), Vec::with_capacity(ready.len()));
+        for extent in ready {
             let head = bytes.len();
             let extent_ref = ExtentRef {
                 pack: pack.id,
                 offset: from + head as u32,
-                stored_len: (stored.len() + TAG_BYTES) as u32,
-                raw_len: extent.data.len() as u32,
-                flags: *flags,
+                stored_len: (extent.stored.len() + TAG_BYTES) as u32,
+                raw_len: extent.raw_len,
+                flags: extent.flags,
                 hash: extent.hash,
             };
             bytes.resize(head + EXTENT_HEAD, 0);
-            bytes.extend_from_slice(stored);
+            bytes.extend_from_slice(&extent.stored);
             let place = format::place(volume, &extent_ref);
             pack.cipher.seal_tail(u64::from(extent_ref.offset), &place, &mut bytes, head + EXTENT_HEAD)?;
             let crc = crc32c::crc32c(&bytes[head + EXTENT_HEAD..]);
@@ -237,13 +261,8 @@ impl PackStore {
 
     /// Takes a full pack out of use and finishes it in the background.
     fn turn(self: &Arc<Self>, full: &Arc<OpenPack>) {
-        let mut state = self.state.lock();
-        if state.current.as_ref().is_none_or(|current| current.id != full.id) {
-            return;
-        }
-        state.current = None;
-        drop(state);
-        let (store, pack) = (Arc::clone(self), Arc::clone(full));
+        let Some(pack) = self.take_current(full.id) else { return };
+        let store = Arc::clone(self);
         let finish = move || {
             if let Err(error) = store.finish(&pack) {
                 // It stays readable; the next open finishes it.
@@ -256,12 +275,21 @@ impl PackStore {
         }
     }
 
-    fn finish(&self, pack: &Arc<OpenPack>) -> Result<(), PackError> {
+    /// Takes the open pack out of use if it is `pack`.
+    pub(super) fn take_current(&self, pack: PackId) -> Option<Arc<OpenPack>> {
+        let mut state = self.state.lock();
+        state.current.take_if(|current| current.id == pack)
+    }
+
+    pub(super) fn finish(&self, pack: &Arc<OpenPack>) -> Result<(), PackError> {
         let done = pack.close(&self.options.dir)?;
         let mut state = self.state.lock();
         state.open.remove(&pack.id);
-        if let Some(path) = done {
-            state.sealed.insert(pack.id, Sealed { epoch: self.epoch(), path });
+        match done {
+            Some((path, bytes)) => {
+                state.sealed.insert(pack.id, Sealed { epoch: self.epoch(), path, bytes });
+            }
+            None => self.pins.forget(pack.id),
         }
         Ok(())
     }
@@ -285,6 +313,18 @@ impl PackStore {
         tokio::task::spawn_blocking(finish_all).await.map_err(|error| joined(&self.options, error))?
     }
 
+    /// Size at which a pack is full.
+    #[must_use]
+    pub fn pack_bytes(&self) -> u64 {
+        u64::from(self.options.pack_bytes)
+    }
+
+    /// Appends so far.
+    #[must_use]
+    pub fn appended(&self) -> u64 {
+        self.appended.load(Ordering::Acquire)
+    }
+
     pub(super) fn check(&self) -> Result<(), PackError> {
         match &self.state.lock().stopped {
             None => Ok(()),
@@ -298,9 +338,15 @@ impl PackStore {
     #[must_use]
     pub fn list(&self) -> Vec<PackInfo> {
         let state = self.state.lock();
-        let sealed =
-            state.sealed.iter().map(|(id, pack)| PackInfo { id: *id, epoch: pack.epoch, sealed: true });
-        let open = state.open.keys().map(|id| PackInfo { id: *id, epoch: self.epoch(), sealed: false });
+        let info = |id: &PackId, epoch, sealed, bytes| PackInfo {
+            id: *id,
+            epoch,
+            sealed,
+            bytes,
+            pinned: self.pins.is_pinned(*id),
+        };
+        let sealed = state.sealed.iter().map(|(id, pack)| info(id, pack.epoch, true, pack.bytes));
+        let open = state.open.iter().map(|(id, pack)| info(id, self.epoch(), false, pack.bytes()));
         sealed.chain(open).collect()
     }
 
@@ -327,14 +373,21 @@ impl PackStore {
             }
             state.sealed.remove(&pack).ok_or(PackError::Missing { pack })?
         };
-        self.handles.invalidate(&pack);
         let path = sealed.path.clone();
-        let removed = tokio::task::spawn_blocking(move || std::fs::remove_file(path)).await;
+        let removed = tokio::task::spawn_blocking(move || {
+            pass(Point::PackBeforeDelete)?;
+            std::fs::remove_file(path)
+        });
+        let removed = removed.await;
+        // A reader may have opened the file before it went; one that reads goes on, nobody keeps it.
+        self.handles.invalidate(&pack);
         removed.map_err(|error| joined(&self.options, error))?.map_err(|error| {
             let error = PackError::io("delete", &sealed.path, error);
             self.state.lock().sealed.insert(pack, sealed);
             error
-        })
+        })?;
+        self.pins.forget(pack);
+        Ok(())
     }
 
     /// A file to read `pack` from.
@@ -363,6 +416,29 @@ impl PackStore {
             }
         });
         cached.map_err(|error: Arc<PackError>| (*error).clone())
+    }
+}
+
+/// An extent as it will stand in a pack, but for its seal.
+pub(super) struct Ready {
+    pub domain: Domain,
+    pub owner: (u64, u64),
+    pub hash: Hash,
+    pub raw_len: u32,
+    pub flags: u8,
+    pub stored: Bytes,
+}
+
+impl Ready {
+    fn new(extent: ExtentIn) -> Ready {
+        let ExtentIn { domain, owner, data, hash } = extent;
+        let (stored, flags) = codec::encode(&data);
+        Ready { domain, owner, hash, raw_len: data.len() as u32, flags, stored }
+    }
+
+    /// Bytes it takes in the pack.
+    fn bytes(&self) -> usize {
+        EXTENT_HEAD + self.stored.len() + TAG_BYTES
     }
 }
 

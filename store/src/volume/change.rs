@@ -1,7 +1,7 @@
 //! One operation's change: rows, what the caches shall show, references to extents, and the locks it is made under.
 
 use super::lock::Held;
-use super::map::Piece;
+use super::map::{Piece, signed};
 use super::maps::RowChange;
 use super::rows::Rows;
 use crate::keys::counter::Counter;
@@ -11,7 +11,7 @@ use crate::keys::map::{ExtentId, Row, Source};
 use crate::keys::orphan::Orphan;
 use crate::keys::{Layer, backlink, counter, dentry, inode, map, orphan};
 use crate::meta::Batch;
-use crate::pack::ExtentRef;
+use crate::pack::{ExtentRef, Placed};
 use bytes::Bytes;
 use mooring_protocol::types::{FileKind, Ino};
 use std::collections::BTreeMap;
@@ -22,7 +22,7 @@ use std::sync::Arc;
 pub(crate) struct RefChange {
     pub(crate) delta: i64,
     /// Where this operation stored the bytes, if it did.
-    pub(crate) place: Option<ExtentRef>,
+    pub(crate) place: Option<Placed>,
     /// The bytes, when the operation counts on finding them stored.
     pub(crate) bytes: Option<Bytes>,
 }
@@ -31,9 +31,17 @@ pub(crate) struct RefChange {
 #[derive(Clone, Debug)]
 pub(crate) enum Stored {
     /// It stored them here.
-    At(ExtentRef),
+    At(Placed),
     /// They were stored already when it looked.
     Before(Bytes),
+}
+
+/// An extent that was written again: its row changes if it still says `from`.
+#[derive(Clone, Debug)]
+pub(crate) struct Move {
+    pub(crate) id: ExtentId,
+    pub(crate) from: ExtentRef,
+    pub(crate) to: Placed,
 }
 
 /// Everything one operation does. It takes effect as a whole or not at all.
@@ -47,6 +55,10 @@ pub(crate) struct Change {
     pub(crate) rows: Vec<RowChange>,
     pub(crate) inode_count: i64,
     pub(crate) block_count: i64,
+    /// Bytes that rows of maps show from extents: added less dropped.
+    pub(crate) referenced: i64,
+    /// Extents that were written again elsewhere.
+    pub(crate) moves: Vec<Move>,
     /// A directory changed its place: what is known about who lies below whom is void.
     pub(crate) moved_directory: bool,
     pub(crate) held: Vec<Arc<Held>>,
@@ -149,6 +161,7 @@ impl<'a> Tx<'a> {
     pub(crate) fn put_row(&mut self, map: u64, end: u64, row: &Row) {
         if let Source::Extent { id, .. } = row.source {
             self.refer(id, 1);
+            self.change.referenced += signed(row.len);
         }
         self.change.batch.put(map::key(map, end), map::encode(row));
         self.row_changed(map, end, row, Some(row.clone()));
@@ -158,7 +171,7 @@ impl<'a> Tx<'a> {
     fn stored(&mut self, id: ExtentId, stored: &Stored) {
         let entry = self.change.refs.entry(id).or_default();
         match stored {
-            Stored::At(place) => entry.place = Some(*place),
+            Stored::At(place) => entry.place = Some(place.clone()),
             Stored::Before(bytes) => entry.bytes = Some(bytes.clone()),
         }
     }
@@ -175,6 +188,7 @@ impl<'a> Tx<'a> {
     pub(crate) fn drop_row(&mut self, map: u64, end: u64, row: &Row) {
         if let Source::Extent { id, .. } = row.source {
             self.refer(id, -1);
+            self.change.referenced -= signed(row.len);
         }
         self.change.batch.delete(map::key(map, end));
         self.row_changed(map, end, row, None);

@@ -12,10 +12,11 @@ use super::map::signed;
 use super::shared::Shared;
 use crate::api::Result;
 use crate::error::StoreError;
+use crate::keys::account::Account;
 use crate::keys::counter::{self, Counter};
 use crate::keys::extent::{self, Extent};
 use crate::keys::map::ExtentId;
-use crate::keys::pack;
+use crate::keys::{account, pack};
 use crate::meta::{Batch, MetaError};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -28,6 +29,8 @@ pub(crate) const QUEUE: usize = 1024;
 /// A group ends when it has this many changes, or this many bytes (well under the engine's limit for a batch).
 const GROUP_CHANGES: usize = 256;
 const GROUP_BYTES: usize = 1 << 20;
+/// About what the row of an extent takes.
+const MOVE_BYTES: usize = 80;
 
 /// What became of a change.
 pub(crate) enum Outcome {
@@ -50,14 +53,8 @@ pub(crate) struct Work {
 #[error("the commit this operation was part of failed")]
 struct GroupError(#[source] Arc<MetaError>);
 
-/// What the committer knows by heart.
-pub(crate) struct Ledger {
-    /// Live bytes of every pack that has any.
-    pub(crate) live: HashMap<u128, u64>,
-}
-
 /// Runs until every sender is gone.
-pub(crate) async fn run(shared: Arc<Shared>, mut ledger: Ledger, mut queue: mpsc::Receiver<Work>) {
+pub(crate) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Work>) {
     while let Some(first) = queue.recv().await {
         let mut bytes = weight(&first);
         let mut group = vec![first];
@@ -66,15 +63,15 @@ pub(crate) async fn run(shared: Arc<Shared>, mut ledger: Ledger, mut queue: mpsc
             bytes += weight(&next);
             group.push(next);
         }
-        apply(&shared, &mut ledger, group).await;
+        apply(&shared, group).await;
     }
 }
 
 fn weight(work: &Work) -> usize {
-    work.change.batch.bytes()
+    work.change.batch.bytes() + work.change.moves.len() * MOVE_BYTES
 }
 
-async fn apply(shared: &Shared, ledger: &mut Ledger, group: Vec<Work>) {
+async fn apply(shared: &Shared, group: Vec<Work>) {
     let mut staged = Staged::default();
     let mut accepted = Vec::with_capacity(group.len());
     for mut work in group {
@@ -87,12 +84,11 @@ async fn apply(shared: &Shared, ledger: &mut Ledger, group: Vec<Work>) {
     if accepted.is_empty() {
         return;
     }
-    let (batch, live) = staged.batch(shared, ledger);
+    let (batch, live) = staged.batch(shared);
     match shared.rows.meta().commit(batch).await {
         Ok(_) => {
-            ledger.live.extend(live);
-            ledger.live.retain(|_, bytes| *bytes > 0);
-            staged.publish(shared);
+            // Before the changes and the pins on packs in them go.
+            staged.publish(shared, live);
             for Work { change, answer: to } in accepted {
                 publish(shared, *change);
                 answer(to, Outcome::Done);
@@ -144,6 +140,8 @@ struct Staged {
     extents: BTreeMap<ExtentId, (Option<Extent>, Option<Extent>)>,
     inodes: i64,
     blocks: i64,
+    referenced: i64,
+    account: Account,
 }
 
 impl Staged {
@@ -151,15 +149,9 @@ impl Staged {
     async fn add(&mut self, shared: &Shared, change: &mut Change) -> Result<Option<ExtentId>> {
         let mut next = Vec::with_capacity(change.refs.len());
         for (&id, wanted) in change.refs.iter().filter(|(_, wanted)| wanted.delta != 0) {
-            let now = match self.extents.get(&id) {
-                Some((_, now)) => *now,
-                None => {
-                    let stored = load(shared, id).await?;
-                    self.extents.insert(id, (stored, stored));
-                    stored
-                }
-            };
-            let Some(place) = now.map(|extent| extent.place).or(wanted.place) else {
+            let now = self.extent(shared, id).await?;
+            let stored = wanted.place.as_ref().map(|placed| placed.extent);
+            let Some(place) = now.map(|extent| extent.place).or(stored) else {
                 return Ok(Some(id));
             };
             let refs = now.map_or(0, |extent| extent.refs).saturating_add_signed(wanted.delta);
@@ -171,20 +163,46 @@ impl Staged {
             }
         }
         self.batch.extend(std::mem::take(&mut change.batch));
+        for moved in &change.moves {
+            if let Some(now) = self.extent(shared, moved.id).await?
+                && now.place == moved.from
+                && let Some(entry) = self.extents.get_mut(&moved.id)
+            {
+                entry.1 = Some(Extent { place: moved.to.extent, refs: now.refs });
+            }
+        }
         self.inodes += change.inode_count;
         self.blocks += change.block_count;
+        self.referenced += change.referenced;
         Ok(None)
     }
 
+    /// An extent as the group leaves it so far.
+    async fn extent(&mut self, shared: &Shared, id: ExtentId) -> Result<Option<Extent>> {
+        if let Some((_, now)) = self.extents.get(&id) {
+            return Ok(*now);
+        }
+        let stored = load(shared, id).await?;
+        self.extents.insert(id, (stored, stored));
+        Ok(stored)
+    }
+
     /// The whole batch, and the packs whose live bytes it changes.
-    fn batch(&mut self, shared: &Shared, ledger: &Ledger) -> (Batch, HashMap<u128, u64>) {
+    fn batch(&mut self, shared: &Shared) -> (Batch, HashMap<u128, u64>) {
         let mut live: HashMap<u128, u64> = HashMap::new();
+        let before = *shared.usage.account.lock();
+        let ledger = shared.live.read();
+        let mut sums =
+            Account { referenced: before.referenced.saturating_add_signed(self.referenced), ..before };
         for (id, (before, now)) in self.extents.iter().filter(|(_, (before, now))| before != now) {
             for (extent, sign) in [(before, -1), (now, 1)] {
                 if let Some(Extent { place, .. }) = extent {
-                    let known = ledger.live.get(&place.pack.0).copied().unwrap_or(0);
+                    let known = ledger.get(&place.pack.0).copied().unwrap_or(0);
                     let bytes = live.entry(place.pack.0).or_insert(known);
                     *bytes = bytes.saturating_add_signed(sign * signed(place.pack_bytes()));
+                    sums.stored = sums.stored.saturating_add_signed(sign * signed(place.pack_bytes()));
+                    sums.raw = sums.raw.saturating_add_signed(sign * i64::from(place.raw_len));
+                    sums.extents = sums.extents.saturating_add_signed(sign);
                 }
             }
             match now {
@@ -192,13 +210,17 @@ impl Staged {
                 None => self.batch.delete(extent::key(*id)),
             };
         }
-        live.retain(|pack, bytes| ledger.live.get(pack).copied().unwrap_or(0) != *bytes);
+        live.retain(|pack, bytes| ledger.get(pack).copied().unwrap_or(0) != *bytes);
         for (&pack, &bytes) in &live {
             match bytes {
                 0 => self.batch.delete(pack::key(pack)),
                 _ => self.batch.put(pack::key(pack), pack::encode(bytes)),
             };
         }
+        if sums != before {
+            self.batch.put(account::key(), account::encode(&sums));
+        }
+        self.account = sums;
         if self.inodes != 0 {
             let total = shared.usage.inodes.load(Ordering::Acquire).saturating_add_signed(self.inodes);
             self.batch.put(counter::key(Counter::Inodes), counter::encode(total));
@@ -211,7 +233,12 @@ impl Staged {
     }
 
     /// Shows the group's sums in the caches.
-    fn publish(&self, shared: &Shared) {
+    fn publish(&self, shared: &Shared, live: HashMap<u128, u64>) {
+        *shared.usage.account.lock() = self.account;
+        let shrunk = self.show_live(shared, live);
+        if shrunk {
+            shared.gc.wake();
+        }
         for (&id, (_, now)) in &self.extents {
             shared.caches.set_place(id, now.map(|extent| extent.place));
         }
@@ -220,6 +247,19 @@ impl Staged {
         };
         add(&shared.usage.inodes, self.inodes);
         add(&shared.usage.blocks, self.blocks);
+    }
+}
+
+impl Staged {
+    /// Whether a pack has fewer live bytes than before.
+    fn show_live(&self, shared: &Shared, changed: HashMap<u128, u64>) -> bool {
+        let mut live = shared.live.write();
+        let mut shrunk = false;
+        for (pack, bytes) in changed {
+            let before = if bytes == 0 { live.remove(&pack) } else { live.insert(pack, bytes) };
+            shrunk |= before.is_some_and(|before| bytes < before);
+        }
+        shrunk
     }
 }
 

@@ -8,7 +8,7 @@ use crate::error::StoreError;
 use crate::journal::FILE_BYTES;
 use crate::memory::Memory;
 use crate::meta::{SPACE_RESERVE, SlateMeta, SlateOptions};
-use crate::pack::{PACK_BYTES, PackOptions, PackStore};
+use crate::pack::{PackOptions, PackStore};
 use crate::seal::VolumeKeys;
 use mooring_policy::rng::Random;
 use mooring_policy::time::Clock;
@@ -45,7 +45,7 @@ impl Volume {
             epoch: 0,
             random: random.clone(),
             cache: memory.extents.clone(),
-            pack_bytes: PACK_BYTES,
+            pack_bytes: config.pack_bytes,
         })
         .await?;
         let meta = SlateMeta::open(SlateOptions {

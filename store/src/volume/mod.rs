@@ -30,6 +30,7 @@ use std::sync::atomic::Ordering;
 use tokio::sync::{mpsc, oneshot};
 
 mod access;
+mod account;
 pub(crate) mod attr;
 mod cache;
 mod change;
@@ -39,6 +40,7 @@ mod copy;
 mod create;
 mod dirs;
 mod free;
+mod gc;
 mod ids;
 mod linger;
 mod local;
@@ -61,8 +63,10 @@ mod xattr;
 
 pub use cache::RowCache;
 pub use check::{CheckOptions, Finding, Kind as FindingKind, Progress, Report};
+pub use gc::{GcConfig, GcState, GcTotals};
 pub use linger::LINGER;
 pub use local::LocalOptions;
+pub use space::Space;
 
 pub(crate) use change::{Change, Tx};
 pub(crate) use dirs::Dirs;
@@ -72,7 +76,7 @@ pub(crate) use remove::{Bereft, Loss};
 pub(crate) use write::WriteAs;
 
 use cache::Caches;
-use commit::{Ledger, Outcome, Work};
+use commit::{Outcome, Work};
 use rows::Rows;
 use shared::{Shared, Usage};
 
@@ -109,6 +113,10 @@ pub struct Config {
     pub linger: std::time::Duration,
     /// Bytes every part of a multipart upload but the last must have.
     pub min_part_bytes: u64,
+    /// Size of a full pack; [`crate::pack::PACK_BYTES`] but for tests.
+    pub pack_bytes: u32,
+    /// How room is given back.
+    pub gc: GcConfig,
     /// The directory whose filesystem tells how much room there is, when there is no quota.
     pub directory: Option<std::path::PathBuf>,
 }
@@ -123,6 +131,8 @@ impl Default for Config {
             max_inodes: 1 << 40,
             linger: LINGER,
             min_part_bytes: 5 << 20,
+            pack_bytes: crate::pack::PACK_BYTES,
+            gc: GcConfig::default(),
             directory: None,
         }
     }
@@ -143,6 +153,8 @@ pub struct Volume {
     pub(crate) pins: free::Pins,
     pub(crate) linger: Arc<linger::Linger>,
     reaper: std::sync::OnceLock<linger::Reaper>,
+    pub(crate) gc: Arc<gc::Gc>,
+    collector: std::sync::OnceLock<gc::Collector>,
     pub(crate) stagings: crate::objects::Stagings,
     pub(crate) invisible: std::sync::atomic::AtomicU64,
     queue: parking_lot::RwLock<Option<mpsc::Sender<Work>>>,
@@ -171,16 +183,20 @@ impl Volume {
         usage.inodes.store(number(&*meta, Counter::Inodes).await?.unwrap_or(0), Ordering::Release);
         usage.blocks.store(number(&*meta, Counter::Blocks).await?.unwrap_or(0), Ordering::Release);
         let next = number(&*meta, Counter::NextId).await?.unwrap_or(Ino::ROOT.get() + 1);
-        let ledger = Ledger { live: live_bytes(&*meta).await? };
+        *usage.account.lock() = account::open(&*meta).await?;
+        let live = live_bytes(&*meta).await?;
+        let gc = Arc::new(gc::Gc::default());
         let shared = Arc::new(Shared {
             rows: Rows::new(meta, chain),
             caches: Caches::new(&memory.rows, config.window_bytes),
             epoch: 0.into(),
             broken: false.into(),
             usage,
+            live: parking_lot::RwLock::new(live),
+            gc: gc.clone(),
         });
         let (sender, receiver) = mpsc::channel(commit::QUEUE);
-        let committer = tokio::spawn(commit::run(shared.clone(), ledger, receiver));
+        let committer = tokio::spawn(commit::run(shared.clone(), receiver));
         let linger = Arc::new(linger::Linger::new(config.linger));
         let volume = Arc::new(Volume {
             shared,
@@ -195,12 +211,15 @@ impl Volume {
             pins: free::Pins::default(),
             linger,
             reaper: std::sync::OnceLock::new(),
+            gc,
+            collector: std::sync::OnceLock::new(),
             stagings: crate::objects::Stagings::default(),
             invisible: 0.into(),
             queue: parking_lot::RwLock::new(Some(sender)),
             committer: tokio::sync::Mutex::new(Some(committer)),
         });
         volume.reaper.get_or_init(|| linger::Reaper::start(&volume));
+        volume.collector.get_or_init(|| gc::Collector::start(&volume));
         Ok(volume)
     }
 
@@ -211,6 +230,9 @@ impl Volume {
     pub async fn close(&self) -> Result<()> {
         if let Some(reaper) = self.reaper.get() {
             reaper.stop();
+        }
+        if let Some(collector) = self.collector.get() {
+            collector.stop().await;
         }
         drop(self.queue.write().take());
         let committer = self.committer.lock().await.take();

@@ -17,6 +17,9 @@ use std::sync::Arc;
 /// Holes are answered with slices of this.
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
+/// How often a pack may go between a look and its fetch before that counts as damage.
+const LOOKS: usize = 3;
+
 impl Volume {
     pub(super) async fn do_read(
         &self,
@@ -25,6 +28,17 @@ impl Volume {
         offset: u64,
         size: u32,
     ) -> Result<(Vec<Bytes>, u64)> {
+        // What was looked up under the lock may have been freed, and its pack deleted, before it is fetched.
+        for _ in 0..LOOKS {
+            match self.read_once(cx, ino, offset, size).await {
+                Err(StoreError::Damaged { source, .. }) if is_missing(&*source) => {}
+                other => return other,
+            }
+        }
+        self.read_once(cx, ino, offset, size).await
+    }
+
+    async fn read_once(&self, cx: &Caller, ino: Ino, offset: u64, size: u32) -> Result<(Vec<Bytes>, u64)> {
         cx.authority.check(Action::Read, None)?;
         let (segments, end, version) = {
             let _held = self.lock(cx, &[], &[ino]).await?;
@@ -150,13 +164,19 @@ impl Volume {
         tried: ExtentRef,
         range: std::ops::Range<u32>,
     ) -> Result<Result<Bytes, PackError>> {
-        match self.stored_place(id).await? {
-            Some(place) if place != tried => {
-                self.shared.caches.set_place(id, None);
-                Ok(self.packs.read(&place, range).await)
+        let mut tried = tried;
+        for _ in 0..LOOKS {
+            self.shared.caches.set_place(id, None);
+            match self.stored_place(id).await? {
+                Some(place) if place != tried => tried = place,
+                _ => break,
             }
-            _ => Ok(Err(PackError::Missing { pack: tried.pack })),
+            match self.packs.read(&tried, range.clone()).await {
+                Err(PackError::Missing { .. }) => {}
+                read => return Ok(read),
+            }
         }
+        Ok(Err(PackError::Missing { pack: tried.pack }))
     }
 
     /// The bytes of a whole range under a lock that is held; holes read as zeros.
@@ -195,6 +215,11 @@ fn unreadable(error: PackError, ino: Ino, offset: u64) -> StoreError {
         }
         other => other.into(),
     }
+}
+
+/// Whether a read failed because a pack is not there, and not because of what is in it.
+fn is_missing(source: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    matches!(source.downcast_ref::<PackError>(), Some(PackError::Missing { .. }))
 }
 
 fn push_zeros(data: &mut Vec<Bytes>, mut len: u64) {

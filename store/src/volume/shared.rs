@@ -1,7 +1,12 @@
 //! What operations and the committer share.
 
 use super::cache::Caches;
+use super::gc::Gc;
 use super::rows::Rows;
+use crate::keys::account::Account;
+use parking_lot::{Mutex, RwLock};
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
 /// State of an open volume that the committer writes and operations read.
@@ -13,6 +18,9 @@ pub(crate) struct Shared {
     /// A commit failed in an unknown state: nothing may be answered any more.
     pub(crate) broken: AtomicBool,
     pub(crate) usage: Usage,
+    /// Live bytes of every pack that has any, as of the last commit.
+    pub(crate) live: RwLock<HashMap<u128, u64>>,
+    pub(crate) gc: Arc<Gc>,
 }
 
 /// Totals of a volume, as of the last commit.
@@ -20,4 +28,5 @@ pub(crate) struct Shared {
 pub(crate) struct Usage {
     pub(crate) inodes: AtomicU64,
     pub(crate) blocks: AtomicU64,
+    pub(crate) account: Mutex<Account>,
 }

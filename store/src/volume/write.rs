@@ -205,8 +205,8 @@ impl Volume {
             }
         }
         if !missing.is_empty() {
-            for place in self.packs.append(missing).await? {
-                known.insert(place.hash, Stored::At(place));
+            for place in self.packs.append_pinned(missing).await? {
+                known.insert(place.extent.hash, Stored::At(place));
             }
         }
         let pieces = starts.into_iter().zip(parts).zip(hashes);
@@ -224,7 +224,7 @@ impl Volume {
         let wanted = change.refs.get_mut(&id).ok_or(missing.clone())?;
         let bytes = wanted.bytes.take().ok_or(missing)?;
         let extent = ExtentIn { domain: Domain(id.domain), owner: (0, 0), data: bytes, hash: id.hash };
-        wanted.place = self.packs.append(vec![extent]).await?.pop();
+        wanted.place = self.packs.append_pinned(vec![extent]).await?.pop();
         Ok(())
     }
 }

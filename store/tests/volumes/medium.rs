@@ -50,8 +50,8 @@ type Names = BTreeMap<OsString, u64>;
 /// What is durable. Each entry with the number of the look it comes from.
 #[derive(Clone, Default)]
 struct Durable {
-    /// By inode.
-    files: HashMap<u64, (u64, Arc<Vec<u8>>)>,
+    /// By inode, with the name they had: the number of a file that is gone is used again.
+    files: HashMap<u64, (u64, OsString, Arc<Vec<u8>>)>,
     dirs: HashMap<PathBuf, (u64, Names)>,
     looks: u64,
 }
@@ -67,7 +67,7 @@ pub struct Recorder {
 }
 
 enum Seen {
-    File(u64, Arc<Vec<u8>>),
+    File(u64, OsString, Arc<Vec<u8>>),
     Dir(Names),
     Nothing,
 }
@@ -89,7 +89,8 @@ impl Recorder {
         for sub in DIRS.map(|sub| dir.join(sub)).into_iter().filter(|sub| sub.exists()) {
             let names = names(&sub).unwrap();
             for (name, ino) in &names {
-                durable.files.insert(*ino, (0, Arc::new(std::fs::read(sub.join(name)).unwrap())));
+                let bytes = Arc::new(std::fs::read(sub.join(name)).unwrap());
+                durable.files.insert(*ino, (0, stem(Path::new(name)), bytes));
             }
             durable.dirs.insert(sub, (0, names));
         }
@@ -115,8 +116,25 @@ impl Recorder {
         self.journal_syncs.load(Ordering::Acquire)
     }
 
-    /// Makes the directory that is found when the power goes now. Nothing is written meanwhile.
+    /// Makes the directory that is found when the power goes now. What is written meanwhile counts as written before; when
+    /// files come or go meanwhile, the image would be of no one moment and is made again.
     pub fn image(&self, to: &Path, loss: Loss, random: &SeededRandom) {
+        let listed = || DIRS.map(|sub| names(&self.dir.join(sub)).unwrap());
+        // It has its name when it is whole.
+        let part = to.with_extension("part");
+        for _ in 0..1000 {
+            let before = listed();
+            let made = self.image_now(&part, loss, random);
+            if made.is_ok() && listed() == before {
+                std::fs::rename(&part, to).unwrap();
+                return;
+            }
+            std::fs::remove_dir_all(&part).unwrap();
+        }
+        panic!("the volume is never still");
+    }
+
+    fn image_now(&self, to: &Path, loss: Loss, random: &SeededRandom) -> Result<()> {
         let durable = self.durable.lock().unwrap().clone();
         let volume = to.join("volume");
         std::fs::create_dir_all(&volume).unwrap();
@@ -131,30 +149,45 @@ impl Recorder {
         for (sub, fate) in DIRS.into_iter().zip([loss.journal, loss.packs]) {
             std::fs::create_dir(volume.join(sub)).unwrap();
             private(&volume.join(sub), 0o700);
-            self.image_dir(&durable, sub, &volume.join(sub), fate, random);
+            self.image_dir(&durable, sub, &volume.join(sub), fate, random)?;
         }
+        Ok(())
     }
 
-    fn image_dir(&self, durable: &Durable, sub: &str, to: &Path, fate: Fate, random: &SeededRandom) {
+    fn image_dir(
+        &self,
+        durable: &Durable,
+        sub: &str,
+        to: &Path,
+        fate: Fate,
+        random: &SeededRandom,
+    ) -> Result<()> {
         let from = self.dir.join(sub);
         let by_inode = |names: &Names| -> BTreeMap<u64, OsString> {
             names.iter().map(|(name, ino)| (*ino, name.clone())).collect()
         };
         let now = by_inode(&names(&from).unwrap());
         let old = durable.dirs.get(&from).map(|(_, names)| by_inode(names)).unwrap_or_default();
-        let mut inodes: Vec<u64> = now.keys().chain(old.keys()).copied().collect();
-        inodes.sort_unstable();
-        inodes.dedup();
-        for ino in inodes {
+        let mut files: Vec<(u64, OsString)> =
+            now.iter().chain(old.iter()).map(|(ino, name)| (*ino, stem(Path::new(name)))).collect();
+        files.sort_unstable();
+        files.dedup();
+        for (ino, file) in files {
+            let of_file = |names: &BTreeMap<u64, OsString>| {
+                names.get(&ino).filter(|name| stem(Path::new(name)) == file).cloned()
+            };
+            let (now, old) = (of_file(&now), of_file(&old));
             let new_name = decide(fate, random);
-            let name = if new_name { now.get(&ino) } else { old.get(&ino) };
+            let name = if new_name { now.as_ref() } else { old.as_ref() };
             let Some(name) = name else { continue };
-            let kept = durable.files.get(&ino).map(|(_, bytes)| bytes.as_slice()).unwrap_or_default();
-            let current = now.get(&ino).map(|name| std::fs::read(from.join(name)).unwrap());
+            let kept = durable.files.get(&ino).filter(|(_, known, _)| *known == file);
+            let kept = kept.map(|(_, _, bytes)| bytes.as_slice()).unwrap_or_default();
+            let current = now.as_ref().map(|name| std::fs::read(from.join(name))).transpose()?;
             let bytes = mix(kept, current.as_deref().unwrap_or(kept), fate, random);
             write_sparse(&to.join(name), &bytes);
             private(&to.join(name), 0o600);
         }
+        Ok(())
     }
 
     fn look(&self, path: &Path) -> Seen {
@@ -163,7 +196,7 @@ impl Recorder {
             return names(path).map_or(Seen::Nothing, Seen::Dir);
         }
         // A file that gets another name meanwhile is synced by who renames it.
-        std::fs::read(path).map_or(Seen::Nothing, |bytes| Seen::File(meta.ino(), Arc::new(bytes)))
+        std::fs::read(path).map_or(Seen::Nothing, |bytes| Seen::File(meta.ino(), stem(path), Arc::new(bytes)))
     }
 }
 
@@ -186,10 +219,10 @@ impl Medium for Recorder {
         sync()?;
         let mut durable = self.durable.lock().unwrap();
         match seen {
-            Seen::File(ino, bytes) => {
+            Seen::File(ino, name, bytes) => {
                 let known = durable.files.entry(ino).or_default();
                 if known.0 < number {
-                    *known = (number, bytes);
+                    *known = (number, name, bytes);
                 }
                 if path.starts_with(self.dir.join("journal")) {
                     self.journal_syncs.fetch_add(1, Ordering::AcqRel);
@@ -205,6 +238,11 @@ impl Medium for Recorder {
         }
         Ok(())
     }
+}
+
+/// The name of a file that it keeps when it gets another ending.
+fn stem(path: &Path) -> OsString {
+    path.file_stem().unwrap_or_default().to_owned()
 }
 
 /// As the store makes its files and directories, and insists on finding them.

@@ -1,6 +1,7 @@
 //! Maps against inodes, extents against maps, packs against extents, totals.
 
 use super::{All, Kind, Report};
+use crate::keys::account::Account;
 use crate::keys::counter::Counter;
 use crate::keys::inode;
 use crate::keys::map::{BLOCK, ExtentId, Source};
@@ -14,6 +15,7 @@ pub(super) fn check(all: &All, report: &mut Report) {
     extents(all, &refs, report);
     report.kind = Kind::Counters;
     counters(all, report);
+    account(all, report);
 }
 
 fn maps(all: &All, report: &mut Report) -> BTreeMap<ExtentId, u64> {
@@ -103,6 +105,20 @@ fn extents(all: &All, refs: &BTreeMap<ExtentId, u64>, report: &mut Report) {
             let (counted, said) = (counted.unwrap_or(0), said.unwrap_or(0));
             report.say(format!("live bytes of pack {} are said to be {said}, not {counted}", PackId(pack)));
         }
+    }
+}
+
+fn account(all: &All, report: &mut Report) {
+    let mut sums = Account { extents: all.extents.len() as u64, ..Account::default() };
+    for extent in all.extents.values() {
+        sums.raw += u64::from(extent.place.raw_len);
+        sums.stored += extent.place.pack_bytes();
+    }
+    let rows = all.maps.values().flatten().filter(|(_, row)| matches!(row.source, Source::Extent { .. }));
+    sums.referenced = rows.map(|(_, row)| row.len).sum();
+    if all.account != Some(sums) {
+        report.repairs.account(sums);
+        report.say(format!("the account of extents says {:?}, not {sums:?}", all.account));
     }
 }
 

@@ -15,6 +15,7 @@
 use super::Volume;
 use super::rows::scan_view;
 use crate::api::Result;
+use crate::keys::account::Account;
 use crate::keys::dentry::Dentry;
 use crate::keys::extent::Extent;
 use crate::keys::inode::Inode;
@@ -24,8 +25,8 @@ use crate::keys::part::Part;
 use crate::keys::side::Side;
 use crate::keys::upload::Upload;
 use crate::keys::{
-    RowError, backlink, counter, dentry, extent, inode, map, object, orphan, pack, part, side, symlink,
-    upload, xattr,
+    RowError, account, backlink, counter, dentry, extent, inode, map, object, orphan, pack, part, side,
+    symlink, upload, xattr,
 };
 use crate::meta::after;
 use bytes::Bytes;
@@ -58,6 +59,7 @@ struct All {
     uploads: BTreeMap<[u8; 16], Upload>,
     parts: BTreeMap<([u8; 16], u16), Part>,
     counters: Vec<(counter::Counter, u64)>,
+    account: Option<Account>,
     /// Entries found twice under one name, as a file and as a directory.
     twice: Vec<(Ino, Bytes)>,
 }
@@ -124,6 +126,7 @@ impl All {
             Some(b'q') => {
                 self.parts.insert(part::parse(key)?, part::decode(value)?);
             }
+            Some(b'a') => self.account = Some(account::decode(value)?),
             Some(b'c') => self.counters.push((counter::parse(key)?, counter::decode(value)?)),
             Some(b'y') => {}
             _ => return Err(RowError::Key { family: "any", key: key.escape_ascii().to_string() }),

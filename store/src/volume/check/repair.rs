@@ -5,6 +5,7 @@
 
 use super::{All, CheckOptions, Progress, Report};
 use crate::api::Result;
+use crate::keys::account::{self, Account};
 use crate::keys::counter::{self, Counter};
 use crate::keys::extent::{self, Extent};
 use crate::keys::map::ExtentId;
@@ -23,16 +24,22 @@ pub(super) struct Repairs {
     counters: Vec<(Counter, u64)>,
     live: BTreeMap<u128, Option<u64>>,
     extents: Vec<(ExtentId, Extent)>,
+    account: Option<Account>,
     strays: u64,
 }
 
 impl Repairs {
     pub(super) fn len(&self) -> u64 {
-        (self.counters.len() + self.live.len() + self.extents.len()) as u64 + self.strays
+        let account = usize::from(self.account.is_some());
+        (self.counters.len() + self.live.len() + self.extents.len() + account) as u64 + self.strays
     }
 
     pub(super) fn counter(&mut self, which: Counter, right: u64) {
         self.counters.push((which, right));
+    }
+
+    pub(super) fn account(&mut self, right: Account) {
+        self.account = Some(right);
     }
 
     /// The bytes of a pack that are in use; `None` for none.
@@ -52,6 +59,9 @@ impl Repairs {
         let mut ops = Batch::new();
         for (which, right) in &self.counters {
             ops.put(counter::key(*which), counter::encode(*right));
+        }
+        if let Some(right) = &self.account {
+            ops.put(account::key(), account::encode(right));
         }
         for (pack, right) in &self.live {
             match right {
@@ -80,6 +90,7 @@ impl Volume {
     pub async fn repair(&self, options: &CheckOptions, progress: &Progress) -> Result<(u64, Report)> {
         // Each round may uncover what the last one hid: a row that went had a reference.
         const ROUNDS: u64 = 4;
+        let _nothing_moves = self.hold_gc().await;
         let first = self.check_with(options, progress).await?;
         let (before, mut report) = (first.total, first);
         for _ in 0..ROUNDS {
