@@ -22,9 +22,12 @@ use crate::shell;
 /// Options of `cargo xtask bench`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// `store`: the store alone, beside the raw disk and what one core can hash and seal.
+    /// Something else than mounts, S3 and guests.
     #[arg(value_enum)]
     what: Option<What>,
+    /// With `memory`: how long.
+    #[arg(long, value_name = "N", default_value_t = 60)]
+    minutes: u32,
     /// Small sizes: whether it works, not how fast.
     #[arg(long)]
     quick: bool,
@@ -42,8 +45,10 @@ pub struct Args {
 /// What to measure instead of mounts, S3 and guests.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum What {
-    /// The store alone.
+    /// The store alone, beside the raw disk and what one core can hash and seal.
     Store,
+    /// Memory of gateway and agents under a mixed load, with a thousand buckets that come and go.
+    Memory,
 }
 
 /// A part of the figures.
@@ -71,8 +76,10 @@ impl Part {
 pub fn run(args: &Args) -> Result<ExitCode> {
     let me = shell::output(shell::command("id", ["-u"]))?;
     ensure!(me.trim() == "0", "run as root: caches are dropped between steps");
-    if args.what == Some(What::Store) {
-        return store(args.quick);
+    match args.what {
+        None => {}
+        Some(What::Store) => return store(args.quick),
+        Some(What::Memory) => return memory(args.minutes),
     }
     let parts: Vec<Part> = [Part::Files, Part::S3, Part::Guest]
         .into_iter()
@@ -108,6 +115,17 @@ fn store(quick: bool) -> Result<ExitCode> {
     let dir = stage::clear()?;
     let mut command = shell::cargo(["bench", "--locked", "-p", "mooring-store", "--bench", "store", "--"]);
     command.args(quick.then_some("--quick")).env("MOORING_BENCH_DIR", dir);
+    shell::run(command)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Memory over time. The agents are mounted, the gateway answers S3.
+fn memory(minutes: u32) -> Result<ExitCode> {
+    build()?;
+    let example = ["build", "--locked", "--release", "-p", "mooring-tests", "--example", "steady"];
+    shell::run(shell::cargo(example))?;
+    let mut command = Command::new(program("examples/steady"));
+    command.arg(minutes.to_string());
     shell::run(command)?;
     Ok(ExitCode::SUCCESS)
 }
