@@ -12,7 +12,7 @@ use mooring_protocol::types::Time;
 use mooring_s3::{BucketEntry, Buckets, Identity};
 use mooring_store::api::{Caller, ListQuery, Objects};
 use mooring_store::error::StoreError;
-use mooring_store::realm::{Bucket, Durability, RealmError};
+use mooring_store::realm::{Attach, Bucket, Durability, RealmError};
 
 use crate::core::Core;
 use crate::core::CoreError;
@@ -138,7 +138,25 @@ pub async fn create(core: &Arc<Core>, owner: &TenantId, name: &BucketName) -> Re
     Ok(row)
 }
 
-/// Takes a bucket away from everybody and removes its volume.
+/// Attaches a bucket of another S3 service and tells the tenant's sessions.
+///
+/// # Errors
+/// [`CoreError`].
+pub async fn attach(
+    core: &Arc<Core>,
+    owner: &TenantId,
+    name: &BucketName,
+    attach: Attach,
+) -> Result<Bucket, CoreError> {
+    let row = core.realm().bucket_attach(owner, name, attach).await?;
+    core.reload().await?;
+    core.doors_changed(owner).await;
+    let there = row.external.as_ref().map(|external| external.bucket.as_str());
+    tracing::info!(%owner, bucket = %name, volume = %row.volume, there, "external bucket attached");
+    Ok(row)
+}
+
+/// Takes a bucket away from everybody and removes its volume. What lies in another service stays as it is.
 ///
 /// # Errors
 /// [`CoreError`].

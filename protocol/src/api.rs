@@ -50,6 +50,75 @@ pub struct Bucket {
     pub volume: String,
     /// RFC 3339.
     pub created: String,
+    /// Where it is, when it lies in another S3 service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external: Option<External>,
+}
+
+/// A bucket that lies in another S3 service, without its secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct External {
+    /// `s3://BUCKET/PREFIX`.
+    pub url: String,
+    /// The service; none: AWS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// Its region.
+    pub region: String,
+    /// Whose rights are used.
+    pub access_key: String,
+    /// Nothing can be changed.
+    pub read_only: bool,
+    /// Milliseconds after which a change made behind the gateway's back is seen.
+    pub refresh_ms: u64,
+}
+
+/// An existing bucket of another S3 service, to be served as it is. Only the operator may ask for it: the gateway's host
+/// will connect to the endpoint.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExternalCreate {
+    /// `s3://BUCKET` or `s3://BUCKET/PREFIX`.
+    pub url: String,
+    /// `http://` or `https://` and a host; none: AWS, by the region.
+    #[serde(default)]
+    pub endpoint: Option<String>,
+    /// The region.
+    pub region: String,
+    /// Whose rights are used.
+    pub access_key: String,
+    /// The secret of that key.
+    pub secret_key: String,
+    /// The bucket is part of the path, not of the host's name; by default where an endpoint is given.
+    #[serde(default)]
+    pub path_style: Option<bool>,
+    /// Nothing can be changed.
+    #[serde(default)]
+    pub read_only: bool,
+    /// Milliseconds after which a change made behind the gateway's back is seen; 5,000 by default.
+    #[serde(default)]
+    pub refresh_ms: Option<u64>,
+    /// Owner of everything; 0 by default.
+    #[serde(default)]
+    pub uid: u32,
+    /// Group of everything; 0 by default.
+    #[serde(default)]
+    pub gid: u32,
+    /// Permission bits of files; 0644 by default.
+    #[serde(default)]
+    pub file_mode: Option<u16>,
+    /// Permission bits of directories; 0755 by default.
+    #[serde(default)]
+    pub dir_mode: Option<u16>,
+    /// Bytes that may wait at the gateway to be uploaded; 16 GiB by default.
+    #[serde(default)]
+    pub spool_bytes: Option<u64>,
+}
+
+impl std::fmt::Debug for ExternalCreate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ExternalCreate").field("url", &self.url).finish_non_exhaustive()
+    }
 }
 
 /// `POST /v1/buckets`.
@@ -58,6 +127,9 @@ pub struct Bucket {
 pub struct BucketCreate {
     /// Its name.
     pub name: BucketName,
+    /// It is in another S3 service already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external: Option<ExternalCreate>,
 }
 
 /// Which side of sharing is asked for.

@@ -92,6 +92,9 @@ pub enum StoreError {
     /// The volume is being closed.
     #[error("the volume is closed")]
     Closed,
+    /// The store underneath is away, slow or overloaded: it may work later.
+    #[error("the store cannot be reached now")]
+    Unavailable(#[source] Cause),
     /// The store underneath failed.
     #[error("the store failed")]
     Store(#[source] Cause),
@@ -122,7 +125,7 @@ impl StoreError {
             Self::NoSpace(_) => Status::NoSpace,
             Self::Damaged { .. } => Status::Corrupt,
             Self::Fenced => Status::Moved,
-            Self::Closed => Status::Unavailable,
+            Self::Closed | Self::Unavailable(_) => Status::Unavailable,
             Self::Store(_) => Status::Io,
         }
     }

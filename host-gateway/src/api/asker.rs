@@ -73,6 +73,11 @@ impl Asker {
         Ok(Principal::Vm { tenant: tenant.clone(), vm, generation: known.generation })
     }
 
+    /// Whether the operator asks, in whose name ever.
+    pub fn is_operator(&self) -> bool {
+        self.who.principal == Principal::Admin
+    }
+
     /// What the asker's own token is narrowed to.
     pub fn scope(&self) -> Option<&mooring_policy::scope::Scope> {
         self.who.scope.as_ref()

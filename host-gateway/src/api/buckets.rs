@@ -11,11 +11,18 @@ use serde::Deserialize;
 use super::Api;
 use super::asker::Asker;
 use super::error::ApiFailure;
+use super::external;
 use crate::buckets;
 use crate::shares::{core_failure, failure};
 
 fn row(b: realm::Bucket) -> Bucket {
-    Bucket { owner: b.owner, name: b.name, volume: b.volume.to_string(), created: b.created.to_string() }
+    Bucket {
+        owner: b.owner,
+        name: b.name,
+        volume: b.volume.to_string(),
+        created: b.created.to_string(),
+        external: b.external.map(external::shown),
+    }
 }
 
 pub(super) async fn list(State(api): State<Api>, asker: Asker) -> Result<Json<Vec<Bucket>>, ApiFailure> {
@@ -29,7 +36,18 @@ pub(super) async fn create(
     Json(body): Json<BucketCreate>,
 ) -> Result<(StatusCode, Json<Bucket>), ApiFailure> {
     let me = asker.whole()?;
-    let made = buckets::create(&api.core, me, &body.name).await.map_err(core_failure)?;
+    let made = match body.external {
+        None => buckets::create(&api.core, me, &body.name).await.map_err(core_failure)?,
+        Some(wanted) if asker.is_operator() => {
+            let attach = external::wanted(wanted).await?;
+            buckets::attach(&api.core, me, &body.name, attach).await.map_err(core_failure)?
+        }
+        Some(_) => {
+            return Err(ApiFailure::denied(
+                "external buckets are attached by the operator: mooring-gateway bucket create --external",
+            ));
+        }
+    };
     Ok((StatusCode::CREATED, Json(row(made))))
 }
 
@@ -47,7 +65,11 @@ pub(super) async fn remove(
 ) -> Result<StatusCode, ApiFailure> {
     let me = asker.whole()?;
     let found = api.core.realm().bucket(me, &name).await.map_err(failure)?;
-    if !force && !api.core.is_empty(found.volume).await.map_err(ApiFailure::internal)? {
+    // What is in another service stays there.
+    if !force
+        && found.external.is_none()
+        && !api.core.is_empty(found.volume).await.map_err(ApiFailure::internal)?
+    {
         return Err(ApiFailure::conflict(format!("bucket {name} has files"))
             .try_next(format!("mooring-gateway bucket rm --tenant {me} {name} --force")));
     }

@@ -6,6 +6,7 @@ mod admin;
 mod asker;
 mod buckets;
 pub mod error;
+mod external;
 mod shares;
 mod tokens;
 pub mod until;

@@ -7,6 +7,8 @@ use mooring_cli::{Api, ApiError};
 use mooring_policy::ids::{BucketName, TenantId};
 use mooring_protocol::api::{Bucket, BucketCreate};
 
+use super::external::ExternalArgs;
+
 /// Buckets.
 #[derive(Debug, Subcommand)]
 pub enum BucketCommand {
@@ -17,6 +19,8 @@ pub enum BucketCommand {
         tenant: TenantId,
         /// 3 to 63 lower-case letters, digits and `-`
         name: BucketName,
+        #[command(flatten)]
+        external: Box<ExternalArgs>,
     },
     /// List buckets
     Ls {
@@ -40,12 +44,14 @@ pub enum BucketCommand {
 /// Runs a bucket command.
 pub async fn run(api: &Api, form: Form, command: BucketCommand) -> Result<(), ApiError> {
     match command {
-        BucketCommand::Create { tenant, name } => {
+        BucketCommand::Create { tenant, name, external } => {
+            let external = external.wanted()?;
             let api = api.clone().for_tenant(Some(tenant.to_string()));
-            let made: Bucket = api.post("/v1/buckets", &BucketCreate { name }).await?;
+            let made: Bucket = api.post("/v1/buckets", &BucketCreate { name, external }).await?;
             form.print(&made, |b| {
+                let what = b.external.as_ref().map(|e| format!(", which is {}", e.url)).unwrap_or_default();
                 format!(
-                    "created bucket {} of {}: s3://{} and /mnt/mooring/{}",
+                    "created bucket {} of {}{what}: s3://{} and /mnt/mooring/{}",
                     b.name, b.owner, b.name, b.name
                 )
             })
@@ -55,9 +61,16 @@ pub async fn run(api: &Api, form: Form, command: BucketCommand) -> Result<(), Ap
             let buckets: Vec<Bucket> = api.get("/v1/buckets").await?;
             form.print(&buckets, |all| {
                 table(
-                    ["owner", "name", "volume", "created"],
+                    ["owner", "name", "volume", "created", "external"],
                     all.iter().map(|b| {
-                        [b.owner.to_string(), b.name.to_string(), b.volume.clone(), b.created.clone()]
+                        let external = b.external.as_ref().map(|e| e.url.clone()).unwrap_or_default();
+                        [
+                            b.owner.to_string(),
+                            b.name.to_string(),
+                            b.volume.clone(),
+                            b.created.clone(),
+                            external,
+                        ]
                     }),
                 )
             })

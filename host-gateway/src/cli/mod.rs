@@ -2,6 +2,7 @@
 //! of the admin API.
 
 mod bucket;
+mod external;
 mod key;
 mod status;
 mod tenant;

@@ -17,6 +17,7 @@ use mooring_protocol::status::Status;
 use mooring_protocol::types::Ino;
 use mooring_store::api::Authority;
 use mooring_store::error::StoreError;
+use mooring_store::realm::Bucket;
 
 use super::access::DoorAuthority;
 use super::coherent::Coherent;
@@ -49,7 +50,7 @@ impl Gate for Doors {
                 id: b.volume.get(),
                 kind: DoorKind::Bucket { name: b.name.clone() },
                 root: Ino::ROOT,
-                read_only: false,
+                read_only: read_only(b),
             })
             .collect();
         let mine = registry.grants.iter().filter(|g| g.grantee == *tenant).map(|g| g.id);
@@ -72,6 +73,7 @@ impl Gate for Doors {
         let bucket = self.registry.load().by_volume.get(&VolumeId(door)).cloned();
         let bucket = bucket.filter(|b| b.owner == *tenant).ok_or(Status::NotFound)?;
         let volume = self.volume(bucket.volume).await.map_err(|e| unavailable(&e))?;
+        let read_only = read_only(&bucket);
         let authority = DoorAuthority {
             who: who.clone(),
             owner: bucket.owner,
@@ -81,7 +83,7 @@ impl Gate for Doors {
             clock: self.clock.clone(),
         };
         let root = Ino::ROOT;
-        Ok(Passage { volume, root, confined: false, read_only: false, authority: Arc::new(authority) })
+        Ok(Passage { volume, root, confined: false, read_only, authority: Arc::new(authority) })
     }
 
     fn verify(&self, token: &str) -> Result<Who, Status> {
@@ -136,9 +138,8 @@ impl Doors {
     /// # Errors
     /// No bucket has it, or it cannot be opened.
     pub async fn volume(&self, id: VolumeId) -> Result<Arc<Coherent>, CoreError> {
-        let owner = self.registry.load().by_volume.get(&id).map(|b| b.owner.clone());
-        let owner = owner.ok_or(CoreError::NoSuchVolume(id))?;
-        self.volumes.get(&owner, id, &self.grace).await
+        let bucket = self.registry.load().by_volume.get(&id).cloned();
+        self.volumes.get(&bucket.ok_or(CoreError::NoSuchVolume(id))?, &self.grace).await
     }
 
     /// The door of a grant, when its grantee can mount it now.
@@ -187,6 +188,11 @@ impl Doors {
         let authority: Arc<dyn Authority> = Arc::new(authority);
         Ok(Passage { volume, root: door.root, confined: true, read_only: door.read_only, authority })
     }
+}
+
+/// Whether nothing can be changed in a bucket, whoever asks.
+fn read_only(bucket: &Bucket) -> bool {
+    bucket.external.as_ref().is_some_and(|external| external.read_only)
 }
 
 async fn root_of(volume: &super::coherent::Coherent, prefix: &Prefix) -> Result<Ino, StoreError> {

@@ -13,6 +13,7 @@ pub mod access;
 pub mod coherent;
 pub mod doors;
 mod error;
+pub mod external;
 mod fs;
 pub mod gate;
 mod house;

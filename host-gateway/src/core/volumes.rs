@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use mooring_external::External;
 use mooring_policy::ids::{TenantId, VolumeId};
+use mooring_store::api::Objects;
 use mooring_store::backend::VolumeDir;
 use mooring_store::error::StoreError;
 use mooring_store::memory::Memory;
-use mooring_store::realm::{Realm, RealmOptions};
+use mooring_store::realm::{Bucket, Realm, RealmOptions};
 use mooring_store::volume::{Config, LocalOptions, Volume};
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -44,10 +46,32 @@ pub struct VolumeOptions {
 
 struct Open {
     coherent: Arc<Coherent>,
-    volume: Arc<Volume>,
+    engine: Engine,
     stop: CancellationToken,
     watch: tokio::task::JoinHandle<()>,
     used: Instant,
+}
+
+/// What is below the coherence.
+enum Engine {
+    Own(Arc<Volume>),
+    External(Arc<External>),
+}
+
+impl Engine {
+    fn objects(&self) -> Arc<dyn Objects> {
+        match self {
+            Engine::Own(volume) => volume.clone(),
+            Engine::External(external) => external.clone(),
+        }
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        match self {
+            Engine::Own(volume) => volume.close().await,
+            Engine::External(external) => external.close().await,
+        }
+    }
 }
 
 /// A place for a volume; its lock is held while it is opened or closed, so that there are never two.
@@ -84,43 +108,55 @@ impl Volumes {
         self.slots.lock().entry(id).or_default().clone()
     }
 
-    /// The volume, opened when it is not.
-    pub async fn get(
-        &self,
-        owner: &TenantId,
-        id: VolumeId,
-        grace: &Arc<Grace>,
-    ) -> Result<Arc<Coherent>, CoreError> {
-        let slot = self.slot(id);
+    /// The volume of a bucket, opened when it is not.
+    pub async fn get(&self, bucket: &Bucket, grace: &Arc<Grace>) -> Result<Arc<Coherent>, CoreError> {
+        let slot = self.slot(bucket.volume);
         let mut slot = slot.lock().await;
         if let Some(open) = &mut *slot {
             open.used = Instant::now();
             return Ok(open.coherent.clone());
         }
-        let open = self.open(owner, id, grace).await?;
+        let open = self.open(bucket, grace).await?;
         let coherent = open.coherent.clone();
         self.open.fetch_add(1, Ordering::Relaxed);
         *slot = Some(open);
         Ok(coherent)
     }
 
-    async fn open(&self, owner: &TenantId, id: VolumeId, grace: &Arc<Grace>) -> Result<Open, CoreError> {
+    async fn open_engine(&self, bucket: &Bucket) -> Result<Engine, CoreError> {
+        let (owner, id) = (&bucket.owner, bucket.volume);
+        let dir = self.dir(owner, id);
+        if let Some(external) =
+            super::external::open(&self.realm, bucket, dir.path(), &self.store.clock).await?
+        {
+            return Ok(Engine::External(external));
+        }
         let keys = self.realm.tenant_key(owner).await?.volume(id);
         let options = LocalOptions {
-            dir: self.dir(owner, id),
+            dir,
             keys,
             memory: self.options.memory.clone(),
             random: self.store.random.clone(),
             clock: self.store.clock.clone(),
             config: self.options.config.clone(),
         };
-        let volume =
-            Volume::open_local(options).await.map_err(|source| CoreError::Volume { volume: id, source })?;
+        let volume = Volume::open_local(options).await;
+        volume.map(Engine::Own).map_err(|source| CoreError::Volume { volume: id, source })
+    }
+
+    async fn open(&self, bucket: &Bucket, grace: &Arc<Grace>) -> Result<Open, CoreError> {
+        let (owner, id) = (&bucket.owner, bucket.volume);
+        let engine = self.open_engine(bucket).await?;
         let recovering = grace.is_pending(id);
         let coherent =
-            Coherent::new(id, volume.clone(), self.store.clock.clone(), self.limits.leases, recovering);
+            Coherent::new(id, engine.objects(), self.store.clock.clone(), self.limits.leases, recovering);
         let stop = CancellationToken::new();
         let watch = tokio::spawn(coherent.clone().watch(stop.clone()));
+        if let Engine::External(external) = &engine {
+            let fresh =
+                super::external::keep_fresh(Arc::downgrade(&coherent), external.clone(), stop.clone());
+            self.tasks.spawn(fresh);
+        }
         let (grace, recovered, stopped) = (grace.clone(), coherent.clone(), stop.clone());
         self.tasks.spawn(async move {
             tokio::select! {
@@ -129,7 +165,7 @@ impl Volumes {
             }
         });
         tracing::info!(volume = %id, tenant = %owner, recovering, "volume opened");
-        Ok(Open { coherent, volume, stop, watch, used: Instant::now() })
+        Ok(Open { coherent, engine, stop, watch, used: Instant::now() })
     }
 
     /// The volumes that are open.
@@ -226,7 +262,7 @@ async fn close(open: Open) {
         tracing::error!(volume = %id, %error, "the watch of a volume failed");
     }
     drop(open.coherent);
-    match tokio::time::timeout(CLOSE_LIMIT, open.volume.close()).await {
+    match tokio::time::timeout(CLOSE_LIMIT, open.engine.close()).await {
         Ok(Ok(())) => tracing::info!(volume = %id, "volume closed"),
         Ok(Err(error)) => {
             tracing::error!(volume = %id, %error, "a volume did not close well; its journal has everything")

@@ -1,6 +1,6 @@
 //! Buckets and the volumes behind them.
 
-use super::{Realm, RealmError, rows};
+use super::{Attach, External, Realm, RealmError, rows};
 use crate::meta::Batch;
 use mooring_policy::ids::{BucketName, TenantId, VolumeId};
 use mooring_policy::time::Timestamp;
@@ -31,6 +31,9 @@ pub struct Bucket {
     /// Its durability class.
     #[serde(default)]
     pub durability: Durability,
+    /// Where it is, when it lies in another S3 service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external: Option<External>,
 }
 
 /// A volume whose bucket is gone and whose files are to be removed.
@@ -56,6 +59,26 @@ impl Realm {
         name: &BucketName,
         durability: Durability,
     ) -> Result<Bucket, RealmError> {
+        self.bucket_make(owner, name, durability, None).await
+    }
+
+    /// Attaches a bucket of another S3 service, which is served as it is.
+    pub async fn bucket_attach(
+        &self,
+        owner: &TenantId,
+        name: &BucketName,
+        attach: Attach,
+    ) -> Result<Bucket, RealmError> {
+        self.bucket_make(owner, name, Durability::Store, Some(attach)).await
+    }
+
+    async fn bucket_make(
+        &self,
+        owner: &TenantId,
+        name: &BucketName,
+        durability: Durability,
+        attach: Option<Attach>,
+    ) -> Result<Bucket, RealmError> {
         let _one = self.changing.lock().await;
         self.tenant(owner).await?;
         if rows::get::<Bucket>(&*self.meta, &key(owner, name)).await?.is_some() {
@@ -64,7 +87,15 @@ impl Realm {
         let mut batch = Batch::new();
         let volume = VolumeId(self.next("volume", (1 << 48) - 1, &mut batch).await?);
         let created = self.clock.now();
-        let bucket = Bucket { owner: owner.clone(), name: name.clone(), volume, created, durability };
+        let external = match attach {
+            None => None,
+            Some(Attach { external, secret }) => {
+                let secret = self.seal_secret(owner, volume, &secret).await?;
+                Some(External { secret, ..external })
+            }
+        };
+        let bucket =
+            Bucket { owner: owner.clone(), name: name.clone(), volume, created, durability, external };
         rows::put(&mut batch, key(owner, name), &bucket)?;
         self.apply(batch).await?;
         Ok(bucket)

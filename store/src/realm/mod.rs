@@ -11,6 +11,7 @@
 
 mod bucket;
 mod error;
+mod external;
 mod grant;
 mod keys;
 mod open;
@@ -20,6 +21,7 @@ mod vm;
 
 pub use bucket::{Bucket, Durability};
 pub use error::RealmError;
+pub use external::{Attach, External, SealedSecret};
 pub use grant::GrantRow;
 pub use open::RealmOptions;
 pub use tenant::{Tenant, TenantState};

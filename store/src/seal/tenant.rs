@@ -98,6 +98,11 @@ impl VolumeKeys {
         self.derive("mooring 2026-11 journal v1", salt)
     }
 
+    /// The cipher of a secret that is kept for the volume under this salt.
+    pub fn secret(&self, salt: &[u8; 32]) -> Result<Cipher, SealError> {
+        self.derive("mooring 2026-11 volume secret v1", salt)
+    }
+
     pub(super) fn block(&self, salt: &[u8; 16]) -> Result<Cipher, SealError> {
         self.derive("mooring 2026-11 engine block v1", salt)
     }

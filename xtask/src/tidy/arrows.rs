@@ -14,6 +14,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("mooring-cli", &["mooring-policy", "mooring-protocol"]),
     ("mooring-store", &["mooring-policy", "mooring-protocol"]),
     ("mooring-s3", &["mooring-policy", "mooring-protocol", "mooring-store"]),
+    ("mooring-external", &["mooring-policy", "mooring-protocol", "mooring-store"]),
     ("mooring-images", &["mooring-policy", "mooring-protocol", "mooring-store"]),
     (
         "mooring-gateway",
@@ -23,6 +24,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "mooring-store",
             "mooring-cli",
             "mooring-s3",
+            "mooring-external",
             "mooring-images",
         ],
     ),

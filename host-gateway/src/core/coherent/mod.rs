@@ -181,6 +181,14 @@ impl Coherent {
         state.links.keys().map(|s| state.table.leases_of(*s).len()).sum()
     }
 
+    /// The inodes on which leases are held now.
+    pub fn leased(&self) -> Vec<Ino> {
+        let state = self.state.lock();
+        let held = state.links.keys().flat_map(|session| state.table.leases_of(*session));
+        let inos: std::collections::BTreeSet<Ino> = held.map(|grant| grant.ino).collect();
+        inos.into_iter().collect()
+    }
+
     /// Leases granted since the volume was opened.
     pub fn leases_granted(&self) -> u64 {
         self.leases_granted.load(Ordering::Relaxed)
