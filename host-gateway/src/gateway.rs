@@ -5,7 +5,7 @@ use std::sync::Arc;
 use mooring_policy::access::CredentialKey;
 use mooring_policy::principal::Principal;
 use mooring_policy::time::Timestamp;
-use mooring_protocol::api::{GatewayStatus, SessionStatus, VolumeStatus};
+use mooring_protocol::api::{Damage, GatewayStatus, SessionStatus, VolumeStatus};
 use mooring_s3::{S3Config, S3Deps};
 use mooring_store::realm::Vm;
 use tower::ServiceExt;
@@ -15,6 +15,7 @@ use crate::buckets::RealmBuckets;
 use crate::core::identity::Peer;
 use crate::core::listen::{HttpDoors, Port};
 use crate::core::{Core, CoreError};
+use crate::integrity::{self, Integrity};
 use crate::metrics::Metrics;
 use crate::tokens::RealmCredentials;
 
@@ -24,6 +25,7 @@ pub struct Gateway {
     pub core: Arc<Core>,
     credential_key: CredentialKey,
     metrics: Metrics,
+    integrity: Integrity,
     started: Timestamp,
 }
 
@@ -35,12 +37,23 @@ impl Gateway {
     pub async fn new(core: Arc<Core>) -> Result<Arc<Gateway>, CoreError> {
         let credential_key = core.realm().credential_key().await?;
         let started = core.now();
-        Ok(Arc::new(Gateway { core, credential_key, metrics: Metrics::default(), started }))
+        Ok(Arc::new(Gateway {
+            core,
+            credential_key,
+            metrics: Metrics::default(),
+            integrity: Integrity::default(),
+            started,
+        }))
     }
 
     /// From which the secrets of session credentials follow.
     pub fn credential_key(&self) -> &CredentialKey {
         &self.credential_key
+    }
+
+    /// Checks and scrubs that were asked for.
+    pub fn integrity(&self) -> &Integrity {
+        &self.integrity
     }
 
     /// Every metric.
@@ -99,7 +112,19 @@ impl Gateway {
             in_grace: status.in_grace,
             volumes: volumes.collect(),
             sessions: sessions.collect(),
+            damage: self.damage().await,
         }
+    }
+
+    async fn damage(&self) -> Vec<Damage> {
+        let (found, registry) = (self.core.damages().await, self.core.registry());
+        let mut all = Vec::new();
+        for (volume, damages) in found {
+            if let Some(bucket) = registry.by_volume.get(&volume) {
+                all.extend(damages.into_iter().map(|found| integrity::damage(bucket, found)));
+            }
+        }
+        all
     }
 
     /// What Prometheus scrapes.
@@ -110,6 +135,7 @@ impl Gateway {
         let status = self.core.status().await;
         self.metrics.observe_sessions(status.sessions.len());
         self.metrics.observe_volumes(status.volumes.len());
+        self.metrics.observe_damage(self.core.damages().await.iter().map(|(_, found)| found.len()).sum());
         self.metrics.text()
     }
 }

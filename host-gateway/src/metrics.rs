@@ -63,6 +63,7 @@ pub struct Metrics {
     sessions: Gauge,
     volumes: Gauge,
     refused_frames: Counter<u64, AtomicU64>,
+    damaged_extents: Gauge,
 }
 
 /// 16 us to 8 s.
@@ -103,6 +104,12 @@ impl Default for Metrics {
             "Connections ended because of a malformed frame",
             refused_frames.clone(),
         );
+        let damaged_extents = Gauge::default();
+        registry.register(
+            "damaged_extents",
+            "Stored extents known not to check, of open volumes",
+            damaged_extents.clone(),
+        );
         Metrics {
             registry,
             operations,
@@ -114,6 +121,7 @@ impl Default for Metrics {
             sessions,
             volumes,
             refused_frames,
+            damaged_extents,
         }
     }
 }
@@ -156,6 +164,11 @@ impl Metrics {
     /// How many volumes are open now.
     pub fn observe_volumes(&self, now: usize) {
         self.volumes.set(i64::try_from(now).unwrap_or(i64::MAX));
+    }
+
+    /// How many extents are known to be damaged.
+    pub fn observe_damage(&self, now: usize) {
+        self.damaged_extents.set(i64::try_from(now).unwrap_or(i64::MAX));
     }
 
     /// A peer broke the framing.

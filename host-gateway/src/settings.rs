@@ -5,10 +5,13 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+use crate::core::scrub::ScrubPolicy;
 
 /// Where the file is looked for when `--config` names none. It may be absent.
 pub const DEFAULT_FILE: &str = "/etc/mooring/gateway.toml";
@@ -71,6 +74,14 @@ pub struct Settings {
     #[arg(long, env = "MOORING_MAX_OPEN", value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_open: Option<usize>,
+    /// How fast stored data is read in the background to find damage, in MiB per second; 0 for never [default: 20]
+    #[arg(long, env = "MOORING_SCRUB_MIB", value_name = "MIB")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scrub_mib: Option<u64>,
+    /// In how many days all of it is read once [default: 30]
+    #[arg(long, env = "MOORING_SCRUB_DAYS", value_name = "DAYS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scrub_days: Option<u64>,
     /// What to log, as tracing directives [default: info,slatedb=warn,s3s=off]
     #[arg(long, env = "MOORING_LOG", value_name = "DIRECTIVES")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -126,9 +137,18 @@ impl Settings {
         Ok(self.over(file))
     }
 
+    /// How stored data is read in the background; `None` for never.
+    pub fn scrub(&self) -> Option<ScrubPolicy> {
+        let rate = self.scrub_mib.unwrap_or(20).saturating_mul(1 << 20);
+        let period = Duration::from_secs(self.scrub_days.unwrap_or(30).saturating_mul(24 * 3600));
+        (rate > 0).then_some(ScrubPolicy { rate, period })
+    }
+
     fn over(self, below: Settings) -> Settings {
         Settings {
             data_dir: self.data_dir.or(below.data_dir),
+            scrub_mib: self.scrub_mib.or(below.scrub_mib),
+            scrub_days: self.scrub_days.or(below.scrub_days),
             admin_socket: self.admin_socket.or(below.admin_socket),
             s3: self.s3.or(below.s3),
             s3_domains: self.s3_domains.or(below.s3_domains),

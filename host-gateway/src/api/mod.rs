@@ -7,6 +7,7 @@ mod asker;
 mod buckets;
 pub mod error;
 mod external;
+mod integrity;
 mod shares;
 mod tokens;
 pub mod until;
@@ -54,6 +55,9 @@ pub fn admin_router(gateway: Arc<Gateway>) -> Router {
         .route("/v1/vms/{vm}", delete(vms::detach))
         .route("/v1/keys", get(tokens::keys).post(tokens::key_create))
         .route("/v1/keys/{id}", delete(tokens::key_rm))
+        .route("/v1/buckets/{name}/check", get(integrity::checked).post(integrity::check))
+        .route("/v1/buckets/{name}/scrub", get(integrity::scrubbed).post(integrity::scrub))
+        .route("/v1/buckets/{name}/damage", get(integrity::damage))
         .route("/v1/status", get(admin::status))
         .route("/metrics", get(admin::metrics))
         .route("/healthz", get(admin::health))

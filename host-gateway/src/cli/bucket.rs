@@ -1,4 +1,4 @@
-//! `bucket create|ls|rm`.
+//! `bucket create|ls|rm`; checks are in [`super::integrity`].
 
 use clap::Subcommand;
 use mooring_cli::client::escape;
@@ -8,6 +8,8 @@ use mooring_policy::ids::{BucketName, TenantId};
 use mooring_protocol::api::{Bucket, BucketCreate};
 
 use super::external::ExternalArgs;
+use super::integrity;
+use crate::settings::Settings;
 
 /// Buckets.
 #[derive(Debug, Subcommand)]
@@ -28,6 +30,12 @@ pub enum BucketCommand {
         #[arg(long, value_name = "TENANT")]
         tenant: Option<TenantId>,
     },
+    /// Hold all that is known of a bucket against each other: names, inodes, maps, totals, packs
+    Check(integrity::CheckArgs),
+    /// Read everything that is stored of a bucket now; in the background it is done every month
+    Scrub(integrity::ScrubArgs),
+    /// List what cannot be read, and which files it hurts
+    Damage(integrity::Which),
     /// Remove a bucket
     Rm {
         /// Whose
@@ -42,7 +50,7 @@ pub enum BucketCommand {
 }
 
 /// Runs a bucket command.
-pub async fn run(api: &Api, form: Form, command: BucketCommand) -> Result<(), ApiError> {
+pub async fn run(api: &Api, settings: &Settings, form: Form, command: BucketCommand) -> Result<(), ApiError> {
     match command {
         BucketCommand::Create { tenant, name, external } => {
             let external = external.wanted()?;
@@ -75,6 +83,9 @@ pub async fn run(api: &Api, form: Form, command: BucketCommand) -> Result<(), Ap
                 )
             })
         }
+        BucketCommand::Check(args) => integrity::check(api, settings, form, args).await,
+        BucketCommand::Scrub(args) => integrity::scrub(api, form, args).await,
+        BucketCommand::Damage(which) => integrity::damage(api, form, which).await,
         BucketCommand::Rm { tenant, name, force } => {
             let api = api.clone().for_tenant(Some(tenant.to_string()));
             api.delete::<()>(&format!("/v1/buckets/{}?force={force}", escape(name.as_str()))).await?;

@@ -3,6 +3,7 @@
 
 mod bucket;
 mod external;
+mod integrity;
 mod key;
 mod status;
 mod tenant;
@@ -144,7 +145,7 @@ async fn client(
     let api = Api::unix("mooring-gateway", &settings.admin_socket());
     match command {
         Command::Tenant(c) => tenant::run(&api, form, c).await,
-        Command::Bucket(c) => bucket::run(&api, form, c).await,
+        Command::Bucket(c) => bucket::run(&api, &settings, form, c).await,
         Command::Vm(c) => vm::run(&api, form, c).await,
         Command::Share { tenant, command } => {
             mooring_cli::share::run(&api.for_tenant(Some(tenant.to_string())), form, command).await

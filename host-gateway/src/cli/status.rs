@@ -4,6 +4,8 @@ use mooring_cli::output::{Form, table};
 use mooring_cli::{Api, ApiError};
 use mooring_protocol::api::GatewayStatus;
 
+use super::integrity::damage_table;
+
 /// Runs the command.
 pub async fn run(api: &Api, form: Form) -> Result<(), ApiError> {
     let status: GatewayStatus = api.get("/v1/status").await?;
@@ -37,8 +39,12 @@ fn text(s: &GatewayStatus) -> String {
             ]
         }),
     );
+    let damage = match &s.damage[..] {
+        [] => String::new(),
+        all => format!("\n\ndamaged: these bytes cannot be read\n{}", damage_table(all)),
+    };
     format!(
-        "mooring-gateway {}, up {} s\n\nopen volumes\n{volumes}\n\nsessions\n{sessions}",
+        "mooring-gateway {}, up {} s\n\nopen volumes\n{volumes}\n\nsessions\n{sessions}{damage}",
         s.version, s.uptime_s
     )
 }

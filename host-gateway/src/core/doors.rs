@@ -18,6 +18,7 @@ use mooring_protocol::types::Ino;
 use mooring_store::api::Authority;
 use mooring_store::error::StoreError;
 use mooring_store::realm::Bucket;
+use mooring_store::volume::Volume;
 
 use super::access::DoorAuthority;
 use super::coherent::Coherent;
@@ -140,6 +141,13 @@ impl Doors {
     pub async fn volume(&self, id: VolumeId) -> Result<Arc<Coherent>, CoreError> {
         let bucket = self.registry.load().by_volume.get(&id).cloned();
         self.volumes.get(&bucket.ok_or(CoreError::NoSuchVolume(id))?, &self.grace).await
+    }
+
+    /// The engine of a volume, opened when it is not; it stays open as long as the first of the two is held.
+    pub(super) async fn engine(&self, id: VolumeId) -> Result<(Arc<Coherent>, Arc<Volume>), CoreError> {
+        let owner = self.registry.load().by_volume.get(&id).map(|b| b.owner.clone());
+        let owner = owner.ok_or(CoreError::NoSuchVolume(id))?;
+        self.volumes.engine(&owner, id, &self.grace).await
     }
 
     /// The door of a grant, when its grantee can mount it now.

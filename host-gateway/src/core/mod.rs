@@ -21,6 +21,7 @@ pub mod identity;
 pub mod limits;
 pub mod listen;
 pub mod registry;
+pub mod scrub;
 pub mod session;
 pub mod sessions;
 pub mod volumes;
@@ -44,6 +45,7 @@ use mooring_protocol::types::{Ino, Time};
 use mooring_store::api::Caller;
 use mooring_store::backend::BackendError;
 use mooring_store::realm::{Realm, RealmOptions, Vm};
+use mooring_store::volume::{Damage, Volume};
 use tokio_util::task::TaskTracker;
 
 use access::DoorAuthority;
@@ -55,6 +57,7 @@ use identity::Who;
 use limits::Limits;
 use listen::{HttpDoors, ListenError, Listeners};
 use registry::Registry;
+use scrub::ScrubPolicy;
 use sessions::{Closed, Found, Sessions};
 use volumes::{VolumeOptions, Volumes};
 
@@ -230,6 +233,44 @@ impl Core {
     /// No bucket has it, or it cannot be opened.
     pub async fn volume(&self, id: VolumeId) -> Result<Arc<Coherent>, CoreError> {
         self.doors.volume(id).await
+    }
+
+    /// The engine of a bucket's volume, for work on all of it; it stays open as long as the first of the two is held.
+    ///
+    /// # Errors
+    /// No bucket has it, or it cannot be opened.
+    pub async fn engine(&self, id: VolumeId) -> Result<(Arc<Coherent>, Arc<Volume>), CoreError> {
+        self.doors.engine(id).await
+    }
+
+    /// Runs `work` beside everything else; a stop ends it.
+    pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let stopping = self.sessions.stopping().clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = stopping.cancelled() => {}
+                () = work => {}
+            }
+        });
+    }
+
+    /// Scrubs buckets in the background from now on.
+    pub fn keep_scrubbed(&self, policy: ScrubPolicy) {
+        self.tasks.spawn(scrub::keep_scrubbed(self.doors.clone(), self.sessions.clone(), policy));
+    }
+
+    /// Damage that is known of the volumes that are open.
+    pub async fn damages(&self) -> Vec<(VolumeId, Vec<Damage>)> {
+        let mut all = Vec::new();
+        for (id, engine) in self.doors.volumes.engines().await {
+            match engine.damages().await {
+                Ok(found) if found.is_empty() => {}
+                Ok(found) => all.push((id, found)),
+                // It closes; who opens it again finds its damage again.
+                Err(error) => tracing::debug!(volume = %id, %error, "cannot list damage"),
+            }
+        }
+        all
     }
 
     /// The operator as the caller of an operation on a volume.

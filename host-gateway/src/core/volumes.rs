@@ -138,7 +138,7 @@ impl Volumes {
             memory: self.options.memory.clone(),
             random: self.store.random.clone(),
             clock: self.store.clock.clone(),
-            config: self.options.config.clone(),
+            config: Config { label: self.label(owner, id).await?, ..self.options.config.clone() },
         };
         let volume = Volume::open_local(options).await;
         volume.map(Engine::Own).map_err(|source| CoreError::Volume { volume: id, source })
@@ -166,6 +166,39 @@ impl Volumes {
         });
         tracing::info!(volume = %id, tenant = %owner, recovering, "volume opened");
         Ok(Open { coherent, engine, stop, watch, used: Instant::now() })
+    }
+
+    /// What the log calls a volume.
+    async fn label(&self, owner: &TenantId, id: VolumeId) -> Result<Option<String>, CoreError> {
+        let buckets = self.realm.buckets(Some(owner)).await?;
+        Ok(buckets.iter().find(|bucket| bucket.volume == id).map(|bucket| format!("{owner}/{}", bucket.name)))
+    }
+
+    /// The engine of a volume, opened when it is not. It stays open as long as the first of the two is held.
+    pub async fn engine(
+        &self,
+        owner: &TenantId,
+        id: VolumeId,
+        grace: &Arc<Grace>,
+    ) -> Result<(Arc<Coherent>, Arc<Volume>), CoreError> {
+        let coherent = self.get(owner, id, grace).await?;
+        let slot = self.slot(id);
+        let slot = slot.lock().await;
+        let engine = slot.as_ref().map(|open| open.volume.clone());
+        let closed = || CoreError::Volume { volume: id, source: StoreError::Closed };
+        Ok((coherent, engine.ok_or_else(closed)?))
+    }
+
+    /// The engines of the volumes that are open.
+    pub async fn engines(&self) -> Vec<(VolumeId, Arc<Volume>)> {
+        let slots: Vec<(VolumeId, Slot)> =
+            self.slots.lock().iter().map(|(id, slot)| (*id, slot.clone())).collect();
+        let mut open = Vec::new();
+        for (id, slot) in slots {
+            // One that is being opened or closed is not waited for.
+            open.extend(slot.try_lock().ok().and_then(|o| Some((id, o.as_ref()?.volume.clone()))));
+        }
+        open
     }
 
     /// The volumes that are open.

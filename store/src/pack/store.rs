@@ -363,6 +363,14 @@ impl PackStore {
         read.map_err(|error| joined(&self.options, error))?
     }
 
+    /// The reverse map of a complete pack, made anew from its extents: for when its own is damaged. Reads all of it.
+    pub async fn scanned(&self, pack: PackId) -> Result<Vec<Entry>, PackError> {
+        let path = self.state.lock().sealed.get(&pack).map(|sealed| sealed.path.clone());
+        let path = path.ok_or(PackError::Missing { pack })?;
+        let scan = tokio::task::spawn_blocking(move || recover::scan_entries(&path, pack)).await;
+        scan.map_err(|error| joined(&self.options, error))?
+    }
+
     /// Deletes a complete pack. The caller knows that no row and no frozen map names it, nor any record of the journal
     /// that recovery may look at: see "How" in the journal's `cut`.
     pub async fn delete(&self, pack: PackId) -> Result<(), PackError> {

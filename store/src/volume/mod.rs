@@ -38,6 +38,7 @@ mod check;
 mod commit;
 mod copy;
 mod create;
+mod damage;
 mod dirs;
 mod free;
 mod gc;
@@ -54,6 +55,7 @@ mod readdir;
 mod remove;
 mod rename;
 pub(crate) mod rows;
+mod scrub;
 mod setattr;
 mod shared;
 mod space;
@@ -63,9 +65,11 @@ mod xattr;
 
 pub use cache::RowCache;
 pub use check::{CheckOptions, Finding, Kind as FindingKind, Progress, Report};
+pub use damage::Damage;
 pub use gc::{GcConfig, GcState, GcTotals};
 pub use linger::LINGER;
 pub use local::LocalOptions;
+pub use scrub::{ScrubOptions, ScrubReport, ScrubState};
 pub use space::Space;
 
 pub(crate) use change::{Change, Tx};
@@ -117,6 +121,8 @@ pub struct Config {
     pub pack_bytes: u32,
     /// How room is given back.
     pub gc: GcConfig,
+    /// What the log calls it: owner and bucket.
+    pub label: Option<String>,
     /// The directory whose filesystem tells how much room there is, when there is no quota.
     pub directory: Option<std::path::PathBuf>,
 }
@@ -133,6 +139,7 @@ impl Default for Config {
             min_part_bytes: 5 << 20,
             pack_bytes: crate::pack::PACK_BYTES,
             gc: GcConfig::default(),
+            label: None,
             directory: None,
         }
     }
@@ -155,6 +162,7 @@ pub struct Volume {
     reaper: std::sync::OnceLock<linger::Reaper>,
     pub(crate) gc: Arc<gc::Gc>,
     collector: std::sync::OnceLock<gc::Collector>,
+    pub(crate) damages: damage::Damages,
     pub(crate) stagings: crate::objects::Stagings,
     pub(crate) invisible: std::sync::atomic::AtomicU64,
     queue: parking_lot::RwLock<Option<mpsc::Sender<Work>>>,
@@ -213,6 +221,7 @@ impl Volume {
             reaper: std::sync::OnceLock::new(),
             gc,
             collector: std::sync::OnceLock::new(),
+            damages: damage::Damages::default(),
             stagings: crate::objects::Stagings::default(),
             invisible: 0.into(),
             queue: parking_lot::RwLock::new(Some(sender)),

@@ -151,7 +151,17 @@ impl Volume {
                     Err(PackError::Missing { .. }) => self.fetch_again(*id, place, range).await?,
                     read => read,
                 };
-                read.map_err(|error| unreadable(error, ino, segment.start))
+                match read {
+                    Ok(bytes) => {
+                        self.damages.heal(&place);
+                        Ok(bytes)
+                    }
+                    Err(error @ (PackError::Corrupt { .. } | PackError::Missing { .. })) => {
+                        self.note_damage(*id, &place, &[ino], &error).await;
+                        Err(unreadable(error, ino, segment.start))
+                    }
+                    Err(error) => Err(error.into()),
+                }
             }
             _ => Err(damaged.into()),
         }

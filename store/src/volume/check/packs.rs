@@ -98,9 +98,11 @@ async fn read(
     report: &mut Report,
     bad: &mut Vec<Bad>,
 ) -> Result<()> {
-    let reads = extents
-        .iter()
-        .map(|(id, extent)| async move { (*id, extent.place, volume.packs.verify(&extent.place).await) });
+    let places: Vec<(ExtentId, ExtentRef)> = extents.iter().map(|(id, extent)| (*id, extent.place)).collect();
+    let reads = places.into_iter().map(|(id, place)| {
+        let packs = volume.packs.clone();
+        async move { (id, place, packs.verify(&place).await) }
+    });
     let mut reads = futures::stream::iter(reads).buffered(READERS);
     while let Some((id, place, verified)) = reads.next().await {
         progress.add(place.pack_bytes());

@@ -1,0 +1,89 @@
+//! Work on a bucket while the gateway is stopped: the same locks keep the two apart.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use mooring_cli::ApiError;
+use mooring_policy::ids::{BucketName, TenantId};
+use mooring_policy::rng::{Random, SystemRandom};
+use mooring_policy::time::SystemClock;
+use mooring_protocol::api::CheckReport;
+use mooring_store::backend::DataDir;
+use mooring_store::memory::Memory;
+use mooring_store::realm::{Realm, RealmOptions};
+use mooring_store::seal::MasterKey;
+use mooring_store::volume::{CheckOptions, Config, LocalOptions, Progress, Volume};
+
+use crate::integrity::{chain, report};
+use crate::settings::Settings;
+
+/// Memory for caches: one pass over everything needs little.
+const CACHE: u64 = 64 << 20;
+
+/// A bucket of a stopped gateway.
+pub struct Offline {
+    realm: Arc<Realm>,
+    options: LocalOptions,
+    /// How far the work is.
+    pub progress: Progress,
+}
+
+fn local(error: impl std::error::Error) -> ApiError {
+    ApiError::Local(chain(&error))
+}
+
+impl Offline {
+    /// Opens the registry, which only one process can, and finds the bucket.
+    ///
+    /// # Errors
+    /// The gateway runs, the key is missing, or there is no such bucket.
+    pub async fn open(
+        settings: &Settings,
+        data_dir: Option<PathBuf>,
+        tenant: &TenantId,
+        name: &BucketName,
+    ) -> Result<Offline, ApiError> {
+        let settings = Settings { data_dir: data_dir.or(settings.data_dir.clone()), ..settings.clone() };
+        let path = settings.data_dir();
+        if !path.exists() {
+            let why = format!("there is no data folder {}: name it with --data-dir", path.display());
+            return Err(ApiError::Local(why));
+        }
+        let data = DataDir::open(path).map_err(local)?;
+        let master = Arc::new(MasterKey::load(&settings.master_key()).map_err(local)?);
+        let memory = Memory::new(CACHE);
+        let (random, clock): (Arc<dyn Random>, _) = (Arc::new(SystemRandom), Arc::new(SystemClock::new()));
+        let store = RealmOptions { data, master, cache: memory.blocks(), random, clock };
+        let realm = Realm::open(store.clone()).await.map_err(local)?;
+        let bucket = realm.bucket(tenant, name).await.map_err(local)?;
+        let keys = realm.tenant_key(tenant).await.map_err(local)?.volume(bucket.volume);
+        let options = LocalOptions {
+            dir: store.data.volume(tenant, bucket.volume),
+            keys,
+            memory,
+            random: store.random,
+            clock: store.clock,
+            config: Config { label: Some(format!("{tenant}/{name}")), ..Config::default() },
+        };
+        Ok(Offline { realm, options, progress: Progress::default() })
+    }
+
+    /// Checks the bucket, and mends what is safe to mend if asked.
+    ///
+    /// # Errors
+    /// It cannot be opened or read.
+    pub async fn check(&self, data: bool, repair: bool) -> Result<CheckReport, ApiError> {
+        let volume = Volume::open_local(self.options.clone()).await.map_err(local)?;
+        let options = CheckOptions { data };
+        let found = if repair {
+            volume.repair(&options, &self.progress).await
+        } else {
+            volume.check_with(&options, &self.progress).await.map(|found| (0, found))
+        };
+        let closed = volume.close().await;
+        let (mended, found) = found.map_err(local)?;
+        closed.map_err(local)?;
+        self.realm.close().await.map_err(local)?;
+        Ok(report(&found, mended))
+    }
+}
