@@ -6,8 +6,8 @@ use std::sync::Arc;
 use mooring_cli::ApiError;
 use mooring_policy::ids::{BucketName, TenantId};
 use mooring_policy::rng::{Random, SystemRandom};
-use mooring_policy::time::SystemClock;
-use mooring_protocol::api::CheckReport;
+use mooring_policy::time::{SystemClock, Timestamp};
+use mooring_protocol::api::{CheckReport, Rebuilt};
 use mooring_store::backend::DataDir;
 use mooring_store::memory::Memory;
 use mooring_store::realm::{Realm, RealmOptions};
@@ -66,6 +66,28 @@ impl Offline {
             config: Config { label: Some(format!("{tenant}/{name}")), ..Config::default() },
         };
         Ok(Offline { realm, options, progress: Progress::default() })
+    }
+
+    /// Puts the bucket together again from checkpoint, journal and packs.
+    ///
+    /// # Errors
+    /// It cannot be read or written.
+    pub async fn rebuild(&self) -> Result<Rebuilt, ApiError> {
+        let done = Volume::rebuild(self.options.clone()).await.map_err(local)?;
+        self.realm.close().await.map_err(local)?;
+        Ok(Rebuilt {
+            checkpoint: done.checkpoint.map(|taken| Timestamp::from_millis(taken).to_string()),
+            unreadable: done.unreadable,
+            journal: done.journal,
+            journal_error: done.journal_error,
+            rows: done.rows,
+            moved: done.moved,
+            lost: done.lost,
+            extended: done.extended,
+            found: done.found,
+            findings: done.findings,
+            aside: done.aside.display().to_string(),
+        })
     }
 
     /// Checks the bucket, and mends what is safe to mend if asked.

@@ -90,9 +90,7 @@ pub async fn serve(settings: Settings) -> Result<(), ServeError> {
     log::start(settings.log(), settings.log_format())?;
     let core = open(&settings).await?;
     let gateway = Gateway::new(Arc::clone(&core)).await?;
-    if let Some(policy) = settings.scrub() {
-        core.keep_scrubbed(policy);
-    }
+    core.keep_scrubbed(settings.scrub());
     core.set_http(Doors::new(&gateway, settings.s3_domains()));
     core.listen_all().await?;
     core.listeners().listen_vsock();

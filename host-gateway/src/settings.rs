@@ -82,6 +82,11 @@ pub struct Settings {
     #[arg(long, env = "MOORING_SCRUB_DAYS", value_name = "DAYS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scrub_days: Option<u64>,
+    /// How old the copy of a bucket's metadata may become, from which it can be rebuilt, in hours; 0 for none
+    /// [default: 24]
+    #[arg(long, env = "MOORING_CHECKPOINT_HOURS", value_name = "HOURS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint_hours: Option<u64>,
     /// What to log, as tracing directives [default: info,slatedb=warn,s3s=off]
     #[arg(long, env = "MOORING_LOG", value_name = "DIRECTIVES")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -137,11 +142,14 @@ impl Settings {
         Ok(self.over(file))
     }
 
-    /// How stored data is read in the background; `None` for never.
-    pub fn scrub(&self) -> Option<ScrubPolicy> {
-        let rate = self.scrub_mib.unwrap_or(20).saturating_mul(1 << 20);
-        let period = Duration::from_secs(self.scrub_days.unwrap_or(30).saturating_mul(24 * 3600));
-        (rate > 0).then_some(ScrubPolicy { rate, period })
+    /// How buckets are looked after in the background.
+    pub fn scrub(&self) -> ScrubPolicy {
+        let hours = |hours: u64| Duration::from_secs(hours.saturating_mul(3600));
+        ScrubPolicy {
+            rate: self.scrub_mib.unwrap_or(20).saturating_mul(1 << 20),
+            period: hours(self.scrub_days.unwrap_or(30).saturating_mul(24)),
+            checkpoint: hours(self.checkpoint_hours.unwrap_or(24)),
+        }
     }
 
     fn over(self, below: Settings) -> Settings {
@@ -149,6 +157,7 @@ impl Settings {
             data_dir: self.data_dir.or(below.data_dir),
             scrub_mib: self.scrub_mib.or(below.scrub_mib),
             scrub_days: self.scrub_days.or(below.scrub_days),
+            checkpoint_hours: self.checkpoint_hours.or(below.checkpoint_hours),
             admin_socket: self.admin_socket.or(below.admin_socket),
             s3: self.s3.or(below.s3),
             s3_domains: self.s3_domains.or(below.s3_domains),

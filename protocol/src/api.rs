@@ -214,6 +214,33 @@ pub struct ScrubReport {
     pub damaged: u64,
 }
 
+/// What a rebuild came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rebuilt {
+    /// When the checkpoint was taken that it began with, RFC 3339; none when there was none that opens.
+    pub checkpoint: Option<String>,
+    /// Checkpoints that do not open, and why.
+    pub unreadable: Vec<String>,
+    /// The journal reached back to it: nothing is missing.
+    pub journal: bool,
+    /// Why the journal was of no use, where that is an error.
+    pub journal_error: Option<String>,
+    /// Rows there were to begin with.
+    pub rows: u64,
+    /// Extents found at another place than their rows said.
+    pub moved: u64,
+    /// Extents that no pack has.
+    pub lost: u64,
+    /// Files that got newer bytes.
+    pub extended: u64,
+    /// Files put into `lost+found/`.
+    pub found: u64,
+    /// What a check says at the end.
+    pub findings: u64,
+    /// Where the metadata of before is kept.
+    pub aside: String,
+}
+
 /// An extent whose bytes do not check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Damage {

@@ -7,6 +7,7 @@
 
 pub mod api;
 pub mod backend;
+pub mod checkpoint;
 pub mod conformance;
 pub mod error;
 pub mod failpoints;

@@ -34,6 +34,8 @@ pub enum BucketCommand {
     Check(integrity::CheckArgs),
     /// Read everything that is stored of a bucket now; in the background it is done every month
     Scrub(integrity::ScrubArgs),
+    /// Put a bucket together again whose metadata is lost, from checkpoint, journal and packs; the gateway must be stopped
+    Rebuild(integrity::RebuildArgs),
     /// List what cannot be read, and which files it hurts
     Damage(integrity::Which),
     /// Remove a bucket
@@ -84,6 +86,7 @@ pub async fn run(api: &Api, settings: &Settings, form: Form, command: BucketComm
             })
         }
         BucketCommand::Check(args) => integrity::check(api, settings, form, args).await,
+        BucketCommand::Rebuild(args) => integrity::rebuild(settings, form, args).await,
         BucketCommand::Scrub(args) => integrity::scrub(api, form, args).await,
         BucketCommand::Damage(which) => integrity::damage(api, form, which).await,
         BucketCommand::Rm { tenant, name, force } => {

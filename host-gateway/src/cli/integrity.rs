@@ -1,4 +1,4 @@
-//! `bucket check|scrub|damage`.
+//! `bucket check|scrub|damage|rebuild`.
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use mooring_cli::client::escape;
 use mooring_cli::output::{Form, table};
 use mooring_cli::{Api, ApiError};
 use mooring_policy::ids::{BucketName, TenantId};
-use mooring_protocol::api::{CheckReport, CheckStart, Damage, Job, ScrubReport, ScrubStart};
+use mooring_protocol::api::{CheckReport, CheckStart, Damage, Job, Rebuilt, ScrubReport, ScrubStart};
 use serde::de::DeserializeOwned;
 
 use crate::offline::Offline;
@@ -118,6 +118,47 @@ pub async fn scrub(api: &Api, form: Form, args: ScrubArgs) -> Result<(), ApiErro
     Err(ApiError::Local(format!("{} damaged extents; see: {next}", report.damaged)))
 }
 
+/// Which bucket, and where.
+#[derive(Args, Debug)]
+pub struct RebuildArgs {
+    #[command(flatten)]
+    which: Which,
+    /// Where the data is [default: as the configuration says]
+    #[arg(long, env = "MOORING_DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+/// Puts a bucket together again.
+pub async fn rebuild(settings: &Settings, form: Form, args: RebuildArgs) -> Result<(), ApiError> {
+    let RebuildArgs { which: Which { tenant, name }, data_dir } = args;
+    let done = Offline::open(settings, data_dir, &tenant, &name).await?.rebuild().await?;
+    form.print(&done, rebuilt)?;
+    if done.findings == 0 {
+        return Ok(());
+    }
+    let next = format!("mooring-gateway bucket check --tenant {tenant} {name} --offline");
+    Err(ApiError::Local(format!("{} findings remain; see: {next}", done.findings)))
+}
+
+fn rebuilt(done: &Rebuilt) -> String {
+    let mut text = match &done.checkpoint {
+        Some(taken) => format!("began with the checkpoint of {taken}, {} rows", done.rows),
+        None => "there was no checkpoint that opens".to_owned(),
+    };
+    text.extend(done.unreadable.iter().map(|why| format!("\n  {why}")));
+    if done.journal {
+        text += "\nthe journal goes on from there: nothing is missing";
+    } else {
+        text += "\nthe journal does not go on from there: what came later is in packs only";
+    }
+    text.extend(done.journal_error.iter().map(|why| format!("\n  {why}")));
+    text += &format!(
+        "\n{} files got newer bytes, {} are in lost+found/, {} extents are gone",
+        done.extended, done.found, done.lost
+    );
+    text + &format!("\nthe metadata of before is kept in {}; remove it when you are content", done.aside)
+}
+
 /// Lists what is damaged.
 pub async fn damage(api: &Api, form: Form, which: Which) -> Result<(), ApiError> {
     let api = api.clone().for_tenant(Some(which.tenant.to_string()));
@@ -183,7 +224,7 @@ fn bar(done: u64, total: u64) {
     if !out.is_terminal() {
         return;
     }
-    let part = if total == 0 { 0 } else { done.min(total) * WIDTH / total };
+    let part = (done.min(total) * WIDTH).checked_div(total).unwrap_or(0);
     let (full, empty) = ("#".repeat(part as usize), ".".repeat((WIDTH - part) as usize));
     // A terminal that went away shows nothing.
     let _shown = write!(out, "\r[{full}{empty}] {} of {} MiB", done >> 20, total >> 20);

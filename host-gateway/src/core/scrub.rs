@@ -1,12 +1,15 @@
-//! Scrubbing in the background: one bucket at a time, at a rate, each once per period.
+//! Scrubbing and checkpoints in the background: one bucket at a time, at a rate, each once per period.
 //!
 //! Whether a bucket is due is told by a small file in its directory, so buckets that nobody uses are not opened for being
 //! asked. One that is due is opened, as for anybody who works with it, and may close again afterwards.
 
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use mooring_policy::ids::VolumeId;
+use mooring_policy::time::Timestamp;
+use mooring_store::backend::VolumeDir;
 use mooring_store::error::StoreError;
 use mooring_store::volume::{Progress, ScrubOptions, ScrubState};
 
@@ -20,13 +23,15 @@ const LOOK: Duration = Duration::from_secs(600);
 /// From the start of the gateway to the first time: those who come back at once go first.
 const FIRST: Duration = Duration::from_secs(60);
 
-/// How buckets are scrubbed.
+/// How buckets are looked after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ScrubPolicy {
-    /// Bytes in a second, of all buckets together.
+    /// Bytes read in a second, of all buckets together; zero: none are scrubbed.
     pub rate: u64,
     /// Every pack is read once in this time.
     pub period: Duration,
+    /// A bucket that changed has a checkpoint that is at most this old; zero: none are taken.
+    pub checkpoint: Duration,
 }
 
 /// Scrubs what is due, until the gateway stops.
@@ -39,7 +44,19 @@ pub(super) async fn keep_scrubbed(doors: Arc<Doors>, sessions: Arc<Sessions>, po
             () = stopping.cancelled() => return,
             _ = look.tick() => {}
         }
-        for volume in due(&doors, policy) {
+        for volume in wanting(&doors, |dir, now| {
+            policy.checkpoint > Duration::ZERO && is_stale(dir, now, policy.checkpoint)
+        }) {
+            tokio::select! {
+                () = stopping.cancelled() => return,
+                done = checkpoint(&doors, volume) => if let Err(error) = done {
+                    tracing::warn!(%volume, error = &error as &dyn std::error::Error, "no checkpoint could be taken");
+                },
+            }
+        }
+        for volume in
+            wanting(&doors, |dir, now| policy.rate > 0 && ScrubState::read(dir).is_due(now, policy.period))
+        {
             tokio::select! {
                 () = stopping.cancelled() => return,
                 done = scrub(&doors, volume, policy.rate) => if let Err(error) = done {
@@ -50,15 +67,47 @@ pub(super) async fn keep_scrubbed(doors: Arc<Doors>, sessions: Arc<Sessions>, po
     }
 }
 
-fn due(doors: &Doors, policy: ScrubPolicy) -> Vec<VolumeId> {
+/// Buckets for which something is to be done.
+fn wanting(doors: &Doors, wants: impl Fn(&VolumeDir, Timestamp) -> bool) -> Vec<VolumeId> {
     let (registry, now) = (doors.registry.load_full(), doors.clock.now());
-    let is_due = |volume: &VolumeId| {
+    let wants = |volume: &VolumeId| {
         let Some(bucket) = registry.by_volume.get(volume) else { return false };
         let dir = doors.volumes.dir(&bucket.owner, *volume);
         // A bucket that was never opened has nothing in it.
-        dir.packs().exists() && ScrubState::read(&dir).is_due(now, policy.period)
+        dir.packs().exists() && wants(&dir, now)
     };
-    registry.by_volume.keys().copied().filter(is_due).collect()
+    registry.by_volume.keys().copied().filter(wants).collect()
+}
+
+/// Whether the newest checkpoint is too old, and something changed since.
+fn is_stale(dir: &VolumeDir, now: Timestamp, age: Duration) -> bool {
+    let Some(taken) = mooring_store::checkpoint::newest(dir) else { return true };
+    let changed =
+        [dir.meta().join("db/manifest"), dir.journal()].iter().filter_map(|path| changed(path)).max();
+    now.since(taken) >= age && changed.is_none_or(|changed| changed > taken)
+}
+
+/// When a directory, or a file in it, was last written.
+fn changed(path: &Path) -> Option<Timestamp> {
+    let modified = |meta: std::io::Result<std::fs::Metadata>| {
+        let since = meta.ok()?.modified().ok()?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        u64::try_from(since.as_millis()).ok()
+    };
+    let files =
+        std::fs::read_dir(path).ok()?.filter_map(Result::ok).filter_map(|entry| modified(entry.metadata()));
+    files.chain(modified(std::fs::metadata(path))).max().map(Timestamp::from_millis)
+}
+
+async fn checkpoint(doors: &Doors, volume: VolumeId) -> Result<(), CoreError> {
+    let (_open, engine) = doors.engine(volume).await?;
+    match engine.checkpoint().await {
+        Ok(rows) => {
+            tracing::info!(%volume, rows, "checkpoint taken");
+            Ok(())
+        }
+        Err(StoreError::Closed) => Ok(()),
+        Err(source) => Err(CoreError::Volume { volume, source }),
+    }
 }
 
 async fn scrub(doors: &Doors, volume: VolumeId, rate: u64) -> Result<(), CoreError> {

@@ -91,6 +91,24 @@ impl VolumeDir {
         self.root.join("packs")
     }
 
+    /// Copies of all rows, for when the tables are lost.
+    #[must_use]
+    pub fn checkpoints(&self) -> PathBuf {
+        self.root.join("checkpoints")
+    }
+
+    /// Makes the directory of checkpoints.
+    pub(crate) fn prepare_checkpoints(&self) -> Result<(), BackendError> {
+        make_dirs(&self.checkpoints())?;
+        check_private(&self.checkpoints())
+    }
+
+    /// Where tables and journal are put aside while a volume is rebuilt. There is one only then.
+    #[must_use]
+    pub(crate) fn rebuilding(&self) -> PathBuf {
+        self.root.join("rebuilding")
+    }
+
     /// Makes what is missing, durably, and checks what is there.
     pub fn prepare(&self) -> Result<(), BackendError> {
         for path in [self.meta(), self.journal(), self.packs()] {

@@ -34,7 +34,7 @@ mod sync;
 mod writer;
 
 pub use error::JournalError;
-pub use recover::{Recovery, RecoveryWork, Replay, recover};
+pub use recover::{Recovery, RecoveryWork, Replay, first_record, recover};
 pub use space::Reservation;
 pub use sync::{Journal, Progress};
 pub use writer::JournalWriter;

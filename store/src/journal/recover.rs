@@ -89,6 +89,16 @@ pub(super) fn finish(path: &Path, end: u64) -> std::io::Result<()> {
     failpoints::sync(path, || file.sync_data())
 }
 
+/// The first record that the journal may still have; `None` when it has no file that was begun. Blocking.
+pub fn first_record(options: &JournalOptions) -> Result<Option<u64>, JournalError> {
+    for (_, path) in list(&options.dir)? {
+        if let Some(head) = Head::decode(&read_up_to(&path, HEAD_BYTES)?, &path)? {
+            return Ok(Some(head.first_id));
+        }
+    }
+    Ok(None)
+}
+
 /// Journal files by number.
 fn list(dir: &Path) -> Result<Vec<(u64, PathBuf)>, JournalError> {
     let entries = std::fs::read_dir(dir).map_err(|error| io_error("list", dir, error))?;

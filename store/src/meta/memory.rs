@@ -59,7 +59,7 @@ impl Meta for MemoryMeta {
     async fn view(&self) -> Result<Box<dyn View>, MetaError> {
         let state = self.state.read();
         state.open()?;
-        Ok(Box::new(Frozen(state.rows.clone())))
+        Ok(Box::new(Frozen(state.rows.clone(), state.committed)))
     }
 
     async fn commit(&self, batch: Batch) -> Result<Seq, MetaError> {
@@ -100,10 +100,14 @@ impl Meta for MemoryMeta {
 }
 
 /// The rows as they were.
-struct Frozen(BTreeMap<Bytes, Bytes>);
+struct Frozen(BTreeMap<Bytes, Bytes>, Seq);
 
 #[async_trait]
 impl View for Frozen {
+    fn seq(&self) -> Seq {
+        self.1
+    }
+
     async fn scan(&self, start: &[u8], end: &[u8], limit: usize) -> Result<Rows, MetaError> {
         Ok(page(&self.0, start, end, limit))
     }

@@ -29,6 +29,7 @@ mod slate;
 pub use batch::{Batch, Op};
 pub use error::MetaError;
 pub use memory::MemoryMeta;
+pub(crate) use slate::salvage;
 pub use slate::{BlockCache, SPACE_RESERVE, SlateMeta, SlateOptions};
 
 /// The bytes that rows name, kept beside the engine.
@@ -107,6 +108,9 @@ pub trait Meta: Send + Sync + 'static {
 /// The rows of one moment; see [`Meta::view`].
 #[async_trait]
 pub trait View: Send + Sync {
+    /// The last commit that is in it.
+    fn seq(&self) -> Seq;
+
     /// Like [`Meta::scan`].
     async fn scan(&self, start: &[u8], end: &[u8], limit: usize) -> Result<Rows, MetaError>;
 }

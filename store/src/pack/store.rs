@@ -371,6 +371,16 @@ impl PackStore {
         scan.map_err(|error| joined(&self.options, error))?
     }
 
+    /// An extent that is there, for who is going to name it in a row again.
+    pub(crate) fn found(&self, extent: ExtentRef) -> Placed {
+        Placed { extent, pin: self.pins.pin(extent.pack) }
+    }
+
+    /// The keys of the volume.
+    pub(crate) fn keys(&self) -> &VolumeKeys {
+        &self.options.keys
+    }
+
     /// Deletes a complete pack. The caller knows that no row and no frozen map names it, nor any record of the journal
     /// that recovery may look at: see "How" in the journal's `cut`.
     pub async fn delete(&self, pack: PackId) -> Result<(), PackError> {

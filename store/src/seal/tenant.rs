@@ -103,6 +103,11 @@ impl VolumeKeys {
         self.derive("mooring 2026-11 volume secret v1", salt)
     }
 
+    /// The cipher of the checkpoint with this salt.
+    pub fn checkpoint(&self, salt: &[u8; 32]) -> Result<Cipher, SealError> {
+        self.derive("mooring 2026-11 checkpoint v1", salt)
+    }
+
     pub(super) fn block(&self, salt: &[u8; 16]) -> Result<Cipher, SealError> {
         self.derive("mooring 2026-11 engine block v1", salt)
     }

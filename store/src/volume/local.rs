@@ -4,10 +4,11 @@ use super::named::Named;
 use super::{Config, Parts, Volume};
 use crate::api::Result;
 use crate::backend::{BackendError, VolumeDir};
+use crate::checkpoint::{self, Head};
 use crate::error::StoreError;
 use crate::journal::FILE_BYTES;
 use crate::memory::Memory;
-use crate::meta::{SPACE_RESERVE, SlateMeta, SlateOptions};
+use crate::meta::{Meta, SPACE_RESERVE, SlateMeta, SlateOptions};
 use crate::pack::{PackOptions, PackStore};
 use crate::seal::VolumeKeys;
 use mooring_policy::rng::Random;
@@ -34,8 +35,22 @@ pub struct LocalOptions {
 impl Volume {
     /// Opens the volume in a directory, or makes it there. Takes the directory's lock until the volume is closed and
     /// dropped.
+    ///
+    /// # Errors
+    /// [`super::RebuildNeeded`] when there are packs and no rows: it would be empty, and its packs garbage.
     pub async fn open_local(options: LocalOptions) -> Result<Arc<Volume>> {
-        let LocalOptions { dir, keys, memory, random, clock, config } = options;
+        super::rebuild::refuse_without_rows(&options.dir)?;
+        Volume::open_unguarded(options).await
+    }
+
+    pub(super) async fn open_unguarded(options: LocalOptions) -> Result<Arc<Volume>> {
+        let (meta, packs) = Volume::open_parts(&options).await?;
+        Volume::open_with(&options, meta, packs).await
+    }
+
+    /// The engine and the packs of a directory.
+    pub(super) async fn open_parts(options: &LocalOptions) -> Result<(Arc<SlateMeta>, Arc<PackStore>)> {
+        let LocalOptions { dir, keys, memory, random, clock, config } = options.clone();
         dir.prepare()?;
         let lock = Arc::new(dir.lock()?);
         // Packs first: what the journal names is looked up in them.
@@ -49,21 +64,45 @@ impl Volume {
         })
         .await?;
         let meta = SlateMeta::open(SlateOptions {
-            dir: dir.clone(),
+            dir,
             lock,
             keys,
             cache: memory.blocks(),
             data: Some(Arc::new(Named(packs.clone()))),
-            random: random.clone(),
-            clock: clock.clone(),
+            random,
+            clock,
             space_reserve: SPACE_RESERVE,
             journal_file_bytes: FILE_BYTES,
         })
         .await?;
         packs.set_epoch(meta.epoch());
         packs.forget_lists();
+        Ok((meta, packs))
+    }
+
+    pub(super) async fn open_with(
+        options: &LocalOptions,
+        meta: Arc<dyn Meta>,
+        packs: Arc<PackStore>,
+    ) -> Result<Arc<Volume>> {
+        let LocalOptions { dir, memory, random, clock, config, .. } = options.clone();
         let config = Config { directory: Some(dir.path().to_owned()), ..config };
         Volume::open(Parts { meta, packs, memory, clock, random, config }).await
+    }
+
+    /// Writes a copy of all rows beside the volume, from which it can be rebuilt. Returns how many there are.
+    pub async fn checkpoint(&self) -> Result<u64> {
+        let none = StoreError::Unsupported("checkpoints of a volume that has no directory");
+        let dir = VolumeDir::at(self.config.directory.clone().ok_or(none)?);
+        // Packs before rows: what comes behind these ends is in no row that is read here.
+        let packs = self.packs.list().into_iter();
+        let packs = packs.map(|pack| (pack.id.0, if pack.sealed { u64::MAX } else { pack.bytes })).collect();
+        let view = self.rows().meta().view().await?;
+        // No loss of power may take back what a checkpoint says was there.
+        self.rows().meta().sync().await?;
+        let head = Head { taken: self.clock.now().as_millis(), seq: view.seq().0, packs };
+        let written = checkpoint::write(&dir, self.packs.keys(), &*self.random, &*view, &head).await;
+        written.map_err(|error| StoreError::Store(Box::new(error)))
     }
 }
 

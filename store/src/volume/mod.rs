@@ -52,6 +52,7 @@ mod named;
 mod names;
 mod read;
 mod readdir;
+mod rebuild;
 mod remove;
 mod rename;
 pub(crate) mod rows;
@@ -69,6 +70,7 @@ pub use damage::Damage;
 pub use gc::{GcConfig, GcState, GcTotals};
 pub use linger::LINGER;
 pub use local::LocalOptions;
+pub use rebuild::{RebuildNeeded, Rebuilt};
 pub use scrub::{ScrubOptions, ScrubReport, ScrubState};
 pub use space::Space;
 

@@ -12,10 +12,12 @@
 
 mod clock;
 mod rows;
+mod salvage;
 mod sealed;
 mod settings;
 mod wal;
 
+pub(crate) use salvage::salvage;
 pub use settings::BlockCache;
 
 use super::{Batch, Data, Meta, MetaError, Op, Rows, SCAN_PAGE_BYTES, Seq, View, Watermarks};
@@ -334,6 +336,10 @@ struct Frozen {
 
 #[async_trait]
 impl View for Frozen {
+    fn seq(&self) -> Seq {
+        Seq(self.snapshot.seq())
+    }
+
     async fn scan(&self, start: &[u8], end: &[u8], limit: usize) -> Result<Rows, MetaError> {
         if limit == 0 || (!end.is_empty() && start >= end) {
             return Ok(Rows::new());
