@@ -40,7 +40,7 @@ static PANICS: AtomicU64 = AtomicU64::new(0);
 const LIMIT: Duration = Duration::from_secs(60);
 
 fn per_kind() -> u64 {
-    std::env::var("MOORING_FLIPS").map_or(20, |text| text.parse().unwrap())
+    std::env::var("MOORING_FLIPS").map_or(12, |text| text.parse().unwrap())
 }
 
 fn seeded() -> SeededRandom {

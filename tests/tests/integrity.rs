@@ -145,3 +145,39 @@ async fn a_pattern_is_written_and_checked_while_it_changes() -> Result<()> {
     }
     writing.await?
 }
+
+#[tokio::test]
+async fn a_bucket_without_its_metadata_is_refused_and_rebuilt() -> Result<()> {
+    let mut site = Site::with_acme().await?;
+    let sdk = site.sdk("acme").await?;
+    for number in 0..20 {
+        sdk.put("data", &format!("folder/{number}"), &noise(number, 10 * KIB * number as usize)).await?;
+    }
+    site.gateway.stop().await?;
+    let tenants = site.gateway.data_dir().join("tenants/acme");
+    let volume = fs::read_dir(&tenants)?.next().context("no volume")??.path();
+    fs::remove_dir_all(volume.join("meta"))?;
+
+    // It is no empty bucket, however often it is asked for.
+    site.gateway.restart().await?;
+    for _ in 0..2 {
+        ensure!(sdk.keys("data", "").await.is_err());
+        ensure!(sdk.put("data", "new", b"new").await.is_err());
+    }
+    ensure!(site.gateway.process().log().text().contains("bucket rebuild"), "the log does not say what to do");
+    let folder = site.gateway.data_dir();
+    let rebuild = ["bucket", "rebuild", "--tenant", "acme", "data", "--data-dir"];
+    let rebuild = [&rebuild[..], &[folder.to_str().context("a path that is text")?]].concat();
+    site.gateway.cli(&rebuild).await?.fails_with("in use by process")?;
+    site.gateway.stop().await?;
+    let done = site.gateway.json(&rebuild).await?;
+    ensure!(done["journal"] == true && done["findings"] == 0 && done["lost"] == 0, "{done}");
+
+    site.gateway.restart().await?;
+    ensure!(sdk.keys("data", "").await?.len() == 20);
+    for number in 0..20 {
+        let wanted = noise(number, 10 * KIB * number as usize);
+        ensure!(sdk.get("data", &format!("folder/{number}")).await?.as_deref() == Some(&wanted[..]));
+    }
+    sdk.put("data", "new", b"new").await.map(drop)
+}
