@@ -56,6 +56,9 @@ impl Offline {
         let store = RealmOptions { data, master, cache: memory.blocks(), random, clock };
         let realm = Realm::open(store.clone()).await.map_err(local)?;
         let bucket = realm.bucket(tenant, name).await.map_err(local)?;
+        if bucket.external.is_some() {
+            return Err(ApiError::Local(format!("bucket {name} is kept by another store, which checks it")));
+        }
         let keys = realm.tenant_key(tenant).await.map_err(local)?.volume(bucket.volume);
         let options = LocalOptions {
             dir: store.data.volume(tenant, bucket.volume),

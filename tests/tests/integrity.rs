@@ -164,7 +164,10 @@ async fn a_bucket_without_its_metadata_is_refused_and_rebuilt() -> Result<()> {
         ensure!(sdk.keys("data", "").await.is_err());
         ensure!(sdk.put("data", "new", b"new").await.is_err());
     }
-    ensure!(site.gateway.process().log().text().contains("bucket rebuild"), "the log does not say what to do");
+    ensure!(
+        site.gateway.process().log().text().contains("bucket rebuild"),
+        "the log does not say what to do"
+    );
     let folder = site.gateway.data_dir();
     let rebuild = ["bucket", "rebuild", "--tenant", "acme", "data", "--data-dir"];
     let rebuild = [&rebuild[..], &[folder.to_str().context("a path that is text")?]].concat();

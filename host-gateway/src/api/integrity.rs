@@ -15,7 +15,13 @@ use crate::shares::{core_failure, failure};
 
 async fn bucket(api: &Api, asker: &Asker, name: &BucketName) -> Result<Bucket, ApiFailure> {
     let found = api.core.realm().bucket(asker.whole()?, name).await;
-    found.map_err(|e| failure(e).try_next("mooring-gateway bucket ls"))
+    let found = found.map_err(|e| failure(e).try_next("mooring-gateway bucket ls"))?;
+    match found.external {
+        Some(_) => {
+            Err(ApiFailure::invalid(format!("bucket {name} is kept by another store, which checks it")))
+        }
+        None => Ok(found),
+    }
 }
 
 pub(super) async fn check(

@@ -145,9 +145,8 @@ impl Doors {
 
     /// The engine of a volume, opened when it is not; it stays open as long as the first of the two is held.
     pub(super) async fn engine(&self, id: VolumeId) -> Result<(Arc<Coherent>, Arc<Volume>), CoreError> {
-        let owner = self.registry.load().by_volume.get(&id).map(|b| b.owner.clone());
-        let owner = owner.ok_or(CoreError::NoSuchVolume(id))?;
-        self.volumes.engine(&owner, id, &self.grace).await
+        let bucket = self.registry.load().by_volume.get(&id).cloned();
+        self.volumes.engine(&bucket.ok_or(CoreError::NoSuchVolume(id))?, &self.grace).await
     }
 
     /// The door of a grant, when its grantee can mount it now.

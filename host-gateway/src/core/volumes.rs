@@ -66,6 +66,13 @@ impl Engine {
         }
     }
 
+    fn own(&self) -> Option<Arc<Volume>> {
+        match self {
+            Engine::Own(volume) => Some(volume.clone()),
+            Engine::External(_) => None,
+        }
+    }
+
     async fn close(&self) -> Result<(), StoreError> {
         match self {
             Engine::Own(volume) => volume.close().await,
@@ -138,7 +145,7 @@ impl Volumes {
             memory: self.options.memory.clone(),
             random: self.store.random.clone(),
             clock: self.store.clock.clone(),
-            config: Config { label: self.label(owner, id).await?, ..self.options.config.clone() },
+            config: Config { label: Some(format!("{owner}/{}", bucket.name)), ..self.options.config.clone() },
         };
         let volume = Volume::open_local(options).await;
         volume.map(Engine::Own).map_err(|source| CoreError::Volume { volume: id, source })
@@ -168,25 +175,19 @@ impl Volumes {
         Ok(Open { coherent, engine, stop, watch, used: Instant::now() })
     }
 
-    /// What the log calls a volume.
-    async fn label(&self, owner: &TenantId, id: VolumeId) -> Result<Option<String>, CoreError> {
-        let buckets = self.realm.buckets(Some(owner)).await?;
-        Ok(buckets.iter().find(|bucket| bucket.volume == id).map(|bucket| format!("{owner}/{}", bucket.name)))
-    }
-
-    /// The engine of a volume, opened when it is not. It stays open as long as the first of the two is held.
+    /// The engine of a bucket of ours, opened when it is not. It stays open as long as the first of the two is held.
     pub async fn engine(
         &self,
-        owner: &TenantId,
-        id: VolumeId,
+        bucket: &Bucket,
         grace: &Arc<Grace>,
     ) -> Result<(Arc<Coherent>, Arc<Volume>), CoreError> {
-        let coherent = self.get(owner, id, grace).await?;
-        let slot = self.slot(id);
+        let coherent = self.get(bucket, grace).await?;
+        let slot = self.slot(bucket.volume);
         let slot = slot.lock().await;
-        let engine = slot.as_ref().map(|open| open.volume.clone());
-        let closed = || CoreError::Volume { volume: id, source: StoreError::Closed };
-        Ok((coherent, engine.ok_or_else(closed)?))
+        let failed = |source| CoreError::Volume { volume: bucket.volume, source };
+        let open = slot.as_ref().ok_or_else(|| failed(StoreError::Closed))?;
+        let none = || failed(StoreError::Unsupported("the bucket is kept by another store"));
+        Ok((coherent, open.engine.own().ok_or_else(none)?))
     }
 
     /// The engines of the volumes that are open.
@@ -196,7 +197,7 @@ impl Volumes {
         let mut open = Vec::new();
         for (id, slot) in slots {
             // One that is being opened or closed is not waited for.
-            open.extend(slot.try_lock().ok().and_then(|o| Some((id, o.as_ref()?.volume.clone()))));
+            open.extend(slot.try_lock().ok().and_then(|o| Some((id, o.as_ref()?.engine.own()?))));
         }
         open
     }
