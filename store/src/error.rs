@@ -55,6 +55,9 @@ pub enum StoreError {
     /// The volume cannot do this; says what.
     #[error("not supported: {0}")]
     Unsupported(&'static str),
+    /// Nothing can be changed here: a snapshot.
+    #[error("read-only: a snapshot cannot be changed")]
+    ReadOnly,
     /// A condition of the request does not hold.
     #[error("precondition failed")]
     PreconditionFailed,
@@ -119,6 +122,7 @@ impl StoreError {
             Self::Range => Status::NoSuchOffset,
             Self::TooLarge(_) => Status::FileTooLarge,
             Self::Unsupported(_) => Status::Unsupported,
+            Self::ReadOnly => Status::ReadOnly,
             Self::PreconditionFailed => Status::PreconditionFailed,
             Self::NoSuchUpload => Status::NoSuchUpload,
             Self::QuotaExceeded => Status::QuotaExceeded,
