@@ -66,6 +66,22 @@ impl Engine {
         }
     }
 
+    /// How long it may take to close: what waits for an external bucket is only here.
+    fn close_limit(&self) -> Duration {
+        match self {
+            Engine::Own(_) => CLOSE_LIMIT,
+            Engine::External(_) => 3 * CLOSE_LIMIT,
+        }
+    }
+
+    /// What a close that fails leaves.
+    fn kept(&self) -> &'static str {
+        match self {
+            Engine::Own(_) => "its journal has everything",
+            Engine::External(_) => "what was not uploaded is lost",
+        }
+    }
+
     async fn close(&self) -> Result<(), StoreError> {
         match self {
             Engine::Own(volume) => volume.close().await,
@@ -262,13 +278,14 @@ async fn close(open: Open) {
         tracing::error!(volume = %id, %error, "the watch of a volume failed");
     }
     drop(open.coherent);
-    match tokio::time::timeout(CLOSE_LIMIT, open.engine.close()).await {
+    let limit = open.engine.close_limit();
+    match tokio::time::timeout(limit, open.engine.close()).await {
         Ok(Ok(())) => tracing::info!(volume = %id, "volume closed"),
         Ok(Err(error)) => {
-            tracing::error!(volume = %id, %error, "a volume did not close well; its journal has everything")
+            tracing::error!(volume = %id, %error, "a volume did not close well; {}", open.engine.kept())
         }
         Err(_) => {
-            tracing::error!(volume = %id, limit = ?CLOSE_LIMIT, "a volume takes too long to close; its journal has everything")
+            tracing::error!(volume = %id, ?limit, "a volume takes too long to close; {}", open.engine.kept())
         }
     }
 }
