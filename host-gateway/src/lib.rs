@@ -11,4 +11,5 @@ pub mod metrics;
 pub mod serve;
 pub mod settings;
 pub mod shares;
+pub mod store_settings;
 pub mod tokens;

@@ -142,6 +142,9 @@ impl From<crate::meta::MetaError> for StoreError {
             MetaError::NoSpace { .. } => StoreError::NoSpace(Box::new(error)),
             MetaError::Closed { .. } => StoreError::Closed,
             MetaError::Fenced { .. } => StoreError::Fenced,
+            MetaError::Journal(crate::journal::JournalError::Waiting { .. }) => {
+                StoreError::Unavailable(Box::new(error))
+            }
             other => StoreError::Store(Box::new(other)),
         }
     }
@@ -157,7 +160,14 @@ impl From<crate::pack::PackError> for StoreError {
     fn from(error: crate::pack::PackError) -> StoreError {
         match error {
             crate::pack::PackError::NoSpace { .. } => StoreError::NoSpace(Box::new(error)),
+            crate::pack::PackError::Backlog { .. } => StoreError::Unavailable(Box::new(error)),
             other => StoreError::Store(Box::new(other)),
         }
+    }
+}
+
+impl From<crate::upstream::UpstreamError> for StoreError {
+    fn from(error: crate::upstream::UpstreamError) -> StoreError {
+        StoreError::Store(Box::new(error))
     }
 }

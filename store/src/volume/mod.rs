@@ -53,6 +53,7 @@ mod named;
 mod names;
 mod read;
 mod readdir;
+mod remote;
 mod remove;
 mod rename;
 pub(crate) mod rows;
@@ -71,6 +72,7 @@ pub use check::{CheckOptions, Finding, Kind as FindingKind, Progress, Report};
 pub use gc::{GcConfig, GcState, GcTotals};
 pub use linger::LINGER;
 pub use local::LocalOptions;
+pub use remote::StoreOptions;
 pub use space::Space;
 
 pub(crate) use change::{Change, Tx};
