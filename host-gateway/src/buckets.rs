@@ -81,7 +81,7 @@ impl Buckets for RealmBuckets {
     async fn create(&self, identity: &Identity, bucket: &str) -> Result<(), StoreError> {
         let me = tenant(&identity.principal)?;
         let name = BucketName::try_from(bucket).map_err(|_| StoreError::Invalid("the bucket's name"))?;
-        create(&self.core, me, &name).await.map(drop).map_err(|e| match e {
+        create(&self.core, me, &name, Durability::Store).await.map(drop).map_err(|e| match e {
             CoreError::Realm(RealmError::BucketExists(..)) => StoreError::Exists,
             CoreError::Realm(RealmError::NoSuchTenant(_)) => StoreError::NotFound,
             other => StoreError::Store(Box::new(other)),
@@ -130,8 +130,13 @@ fn unopened(status: Status) -> StoreError {
 ///
 /// # Errors
 /// [`CoreError`].
-pub async fn create(core: &Arc<Core>, owner: &TenantId, name: &BucketName) -> Result<Bucket, CoreError> {
-    let row = core.realm().bucket_create(owner, name, Durability::Store).await?;
+pub async fn create(
+    core: &Arc<Core>,
+    owner: &TenantId,
+    name: &BucketName,
+    durability: Durability,
+) -> Result<Bucket, CoreError> {
+    let row = core.realm().bucket_create(owner, name, durability).await?;
     core.reload().await?;
     core.doors_changed(owner).await;
     tracing::info!(%owner, bucket = %name, volume = %row.volume, "bucket created");

@@ -13,4 +13,5 @@ pub mod offline;
 pub mod serve;
 pub mod settings;
 pub mod shares;
+pub mod store_settings;
 pub mod tokens;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use mooring_policy::rng::{Random, SystemRandom};
 use mooring_policy::time::SystemClock;
 use mooring_policy::token;
-use mooring_store::backend::{BackendError, DataDir};
+use mooring_store::backend::{BackendError, Backing, DataDir, StoreConfig, host_name};
 use mooring_store::memory::Memory;
 use mooring_store::realm::RealmOptions;
 use mooring_store::seal::{MasterKey, SealError};
@@ -23,7 +23,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::core::limits::Limits;
 use crate::core::listen::ListenError;
-use crate::core::volumes::VolumeOptions;
+use crate::core::volumes::{InStore, VolumeOptions};
 use crate::core::{Core, CoreDeps, CoreError};
 use crate::gateway::{Doors, Gateway};
 use crate::settings::{Settings, SettingsError};
@@ -121,26 +121,41 @@ pub async fn serve(settings: Settings) -> Result<(), ServeError> {
 async fn open(settings: &Settings) -> Result<Arc<Core>, ServeError> {
     let data = DataDir::open(settings.data_dir())?;
     let random: Arc<dyn Random> = Arc::new(SystemRandom);
-    let master = master_key(settings, &data, &*random)?;
+    let store = match settings.store.config()? {
+        None => None,
+        Some(config) => Some(in_store(settings, &config)?),
+    };
+    let has_data = match &store {
+        None => data.has_data(),
+        Some(store) => store.backing.has_data().await?,
+    };
+    let master = master_key(settings, has_data, &*random)?;
     let memory = Memory::new(settings.cache_bytes());
-    let store = RealmOptions {
+    let realm_options = RealmOptions {
         data,
         master: Arc::new(master),
         cache: memory.blocks(),
         random,
         clock: Arc::new(SystemClock::new()),
     };
-    let volumes =
-        VolumeOptions { config: Config::default(), max_open: settings.max_open.unwrap_or(64), memory };
-    let realm = token::Realm { issuer: "mooring".to_owned(), audience: "mooring".to_owned() };
-    Ok(Core::open(CoreDeps { store, volumes, token_realm: realm, limits: Limits::default() }).await?)
+    let max_open = settings.max_open.unwrap_or(64);
+    let volumes = VolumeOptions { config: Config::default(), max_open, memory, store };
+    let token_realm = token::Realm { issuer: "mooring".to_owned(), audience: "mooring".to_owned() };
+    let limits = Limits::default();
+    Ok(Core::open(CoreDeps { store: realm_options, volumes, token_realm, limits }).await?)
+}
+
+fn in_store(settings: &Settings, config: &StoreConfig) -> Result<InStore, ServeError> {
+    let backing = Backing::open(config)?;
+    tracing::info!(store = %backing.url(), "everything is kept in an object store");
+    Ok(InStore { backing, owner: host_name(), accept_loss: settings.store.accept_loss() })
 }
 
 /// Made at the first start only: once there is data, a missing key is a loss that a new key would hide.
-fn master_key(settings: &Settings, data: &DataDir, random: &dyn Random) -> Result<MasterKey, SealError> {
+fn master_key(settings: &Settings, has_data: bool, random: &dyn Random) -> Result<MasterKey, SealError> {
     let path = settings.master_key();
     match MasterKey::load(&path) {
-        Err(SealError::MasterMissing { .. }) if !data.has_data() => {
+        Err(SealError::MasterMissing { .. }) if !has_data => {
             tracing::info!(path = %path.display(), "made a master key: keep a copy of it in a safe place");
             MasterKey::create(&path, random)
         }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::core::scrub::ScrubPolicy;
+use crate::store_settings::StoreSettings;
 
 /// Where the file is looked for when `--config` names none. It may be absent.
 pub const DEFAULT_FILE: &str = "/etc/mooring/gateway.toml";
@@ -87,6 +88,10 @@ pub struct Settings {
     #[arg(long, env = "MOORING_CHECKPOINT_HOURS", value_name = "HOURS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint_hours: Option<u64>,
+    /// The object store that holds everything; without one the data directory does.
+    #[command(flatten)]
+    #[serde(default, skip_serializing_if = "StoreSettings::is_empty")]
+    pub store: StoreSettings,
     /// What to log, as tracing directives [default: info,slatedb=warn,s3s=off]
     #[arg(long, env = "MOORING_LOG", value_name = "DIRECTIVES")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -167,6 +172,7 @@ impl Settings {
             master_key: self.master_key.or(below.master_key),
             cache_mib: self.cache_mib.or(below.cache_mib),
             max_open: self.max_open.or(below.max_open),
+            store: self.store.over(below.store),
             log: self.log.or(below.log),
             log_format: self.log_format.or(below.log_format),
         }

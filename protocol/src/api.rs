@@ -3,6 +3,10 @@
 //! Field names are the wire's; unknown fields of requests are refused, so that a misspelt option is an error and not a
 //! default.
 
+mod durability;
+
+pub use durability::Durability;
+
 use mooring_policy::ids::{BucketName, GrantId, ShareName, TenantId, VmId};
 use mooring_policy::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -134,6 +138,9 @@ pub struct BucketCreate {
     /// It is in another S3 service already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external: Option<ExternalCreate>,
+    /// When a reply says durable; fixed from here on.
+    #[serde(default)]
+    pub durability: Durability,
 }
 
 /// Which side of sharing is asked for.

@@ -387,3 +387,37 @@ pub struct Deleted {
     /// Directories whose entries changed (emptied implicit parents included).
     pub touched: Vec<Ino>,
 }
+
+/// A snapshot of a volume: all of it as it was at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotInfo {
+    /// Tells it apart in inode numbers of a mount (1 to 0xFFFE). Unique while the snapshot exists; after a snapshot is
+    /// removed its number is the last to be given again.
+    pub view: u16,
+    /// Its name: 1 to 255 bytes of UTF-8 without `/`, not `.` or `..`.
+    pub name: String,
+    /// When it was taken.
+    pub created: Time,
+    /// Inodes of the volume at that time.
+    pub inodes: u64,
+    /// Blocks of 4 KiB that files held at that time.
+    pub blocks: u64,
+}
+
+/// Snapshots of a volume. Taking and restoring one takes constant time; what it costs is paid by later changes.
+///
+/// Whether the caller may is asked once for the volume as a whole: `Write` to take, remove and restore (never for a
+/// confined caller, who gets `AccessDenied`), `List` to see. Every name is checked; a bad one is `Invalid` or
+/// `NameTooLong`.
+#[async_trait]
+pub trait Snapshots: Objects {
+    /// Takes a snapshot of everything that was acknowledged before the call. Durable on return. `Exists` when the name
+    /// is taken.
+    async fn snapshot_create(&self, cx: &Caller, name: &str) -> Result<SnapshotInfo>;
+    /// All snapshots, in the order of their names.
+    async fn snapshots(&self, cx: &Caller) -> Result<Vec<SnapshotInfo>>;
+    /// The volume as it was. Every method that changes something is refused with `ReadOnly`; authority is asked as
+    /// ever, and inode numbers are those of the volume at that time. Once the snapshot is removed everything in the view
+    /// is `Stale`.
+    async fn snapshot_view(&self, cx: &Caller, name: &str) -> Result<Arc<dyn Objects>>;
+}

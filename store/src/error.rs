@@ -55,6 +55,9 @@ pub enum StoreError {
     /// The volume cannot do this; says what.
     #[error("not supported: {0}")]
     Unsupported(&'static str),
+    /// Nothing can be changed here: a snapshot.
+    #[error("read-only: a snapshot cannot be changed")]
+    ReadOnly,
     /// A condition of the request does not hold.
     #[error("precondition failed")]
     PreconditionFailed,
@@ -119,6 +122,7 @@ impl StoreError {
             Self::Range => Status::NoSuchOffset,
             Self::TooLarge(_) => Status::FileTooLarge,
             Self::Unsupported(_) => Status::Unsupported,
+            Self::ReadOnly => Status::ReadOnly,
             Self::PreconditionFailed => Status::PreconditionFailed,
             Self::NoSuchUpload => Status::NoSuchUpload,
             Self::QuotaExceeded => Status::QuotaExceeded,
@@ -138,6 +142,9 @@ impl From<crate::meta::MetaError> for StoreError {
             MetaError::NoSpace { .. } => StoreError::NoSpace(Box::new(error)),
             MetaError::Closed { .. } => StoreError::Closed,
             MetaError::Fenced { .. } => StoreError::Fenced,
+            MetaError::Journal(crate::journal::JournalError::Waiting { .. }) => {
+                StoreError::Unavailable(Box::new(error))
+            }
             other => StoreError::Store(Box::new(other)),
         }
     }
@@ -153,7 +160,14 @@ impl From<crate::pack::PackError> for StoreError {
     fn from(error: crate::pack::PackError) -> StoreError {
         match error {
             crate::pack::PackError::NoSpace { .. } => StoreError::NoSpace(Box::new(error)),
+            crate::pack::PackError::Backlog { .. } => StoreError::Unavailable(Box::new(error)),
             other => StoreError::Store(Box::new(other)),
         }
+    }
+}
+
+impl From<crate::upstream::UpstreamError> for StoreError {
+    fn from(error: crate::upstream::UpstreamError) -> StoreError {
+        StoreError::Store(Box::new(error))
     }
 }

@@ -20,4 +20,5 @@ pub mod oracle;
 pub mod pack;
 pub mod realm;
 pub mod seal;
+pub mod upstream;
 pub mod volume;

@@ -8,8 +8,8 @@ use mooring_protocol::types::{FileKind, Ino, Name, Time};
 use mooring_store::api::ObjectMeta;
 use mooring_store::keys::map::{ExtentId, Row, Source};
 use mooring_store::keys::{
-    Layer, RowError, TOMBSTONE, backlink, counter, dentry, extent, inode, layer, map, object, orphan, pack,
-    part, side, symlink, upload, xattr,
+    Layer, RowError, TOMBSTONE, backlink, counter, dentry, extent, frozen, garbage, inode, layer, map,
+    object, orphan, pack, part, side, snapshot, symlink, upload, xattr,
 };
 use mooring_store::pack::{ExtentRef, PackId};
 
@@ -40,6 +40,7 @@ fn an_inode() -> inode::Inode {
         parent: 0,
         sides: 1,
         flags: inode::OBJECT | inode::XATTRS,
+        layer: Layer::default(),
     }
 }
 
@@ -169,6 +170,18 @@ fn rows_of_bytes() -> Vec<(&'static str, Vec<u8>, Bytes)> {
     assert_eq!(layer::decode(&layer::encode(Some(Layer(3)))).unwrap(), Some(Layer(3)));
     assert_eq!(layer::decode(&layer::encode(None)).unwrap(), None);
     rows.push(("layer", layer::key(LAYER), layer::encode(Some(Layer(3)))));
+
+    assert_eq!(frozen::parse(&frozen::key(77)).unwrap(), 77);
+    assert_eq!(frozen::decode(&frozen::encode(300)).unwrap(), 300);
+    rows.push(("frozen", frozen::key(77), frozen::encode(300)));
+    assert_eq!(garbage::parse(&garbage::key(77)).unwrap(), 77);
+    garbage::decode(&garbage::encode()).unwrap();
+    rows.push(("garbage", garbage::key(77), garbage::encode()));
+    let created = Time { secs: 9, nanos: 1 };
+    let value = snapshot::Snapshot { view: 5, layer: LAYER, created, inodes: 300, blocks: 70_000 };
+    assert_eq!(snapshot::decode(&snapshot::encode(&value)).unwrap(), value);
+    assert_eq!(snapshot::parse(&snapshot::key("daily-1")).unwrap(), "daily-1");
+    rows.push(("snapshot", snapshot::key("daily-1"), snapshot::encode(&value)));
     rows
 }
 

@@ -27,6 +27,9 @@ use crate::table::{Known, Table};
 /// Open files whose content is asked after at once.
 const ASKED_AT_ONCE: usize = 16;
 
+/// How long uploading what waits may take when the bucket is closed.
+const CLOSE_LIMIT: Duration = Duration::from_secs(60);
+
 /// What a bucket needs to be served.
 pub struct Options {
     /// Which volume it is here.
@@ -108,14 +111,14 @@ impl External {
     pub async fn close(&self) -> Result<()> {
         self.stop.cancel();
         self.tasks.close();
-        self.tasks.wait().await;
-        let uploaded = self.upload_all().await;
+        // What is on its way gets its time, too: uploading everything waits for it.
+        let uploaded = tokio::time::timeout(CLOSE_LIMIT, self.upload_all()).await;
         for node in self.waiting() {
             let state = node.state.lock();
             let key = state.key.escape_ascii();
             tracing::error!(%key, bytes = state.size(), "a file that was never uploaded is lost");
         }
-        uploaded
+        uploaded.map_err(|_| StoreError::Unavailable("the external store is too slow".into()))?
     }
 
     /// How long a change made behind our back may stay unseen.

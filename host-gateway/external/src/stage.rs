@@ -12,7 +12,7 @@ use crate::External;
 use crate::spool::Spool;
 
 /// Requests that bring bytes at once.
-const MAX_STAGED: usize = 1024;
+const MAX_STAGED: usize = 256;
 
 /// Bytes copied at once.
 const PIECE: u64 = 1 << 20;

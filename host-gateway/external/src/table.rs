@@ -385,3 +385,85 @@ fn sweep(inner: &mut Inner) {
     }
     inner.swept = inner.nodes.len();
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+    use mooring_policy::rng::SeededRandom;
+    use mooring_store::seal::TenantKey;
+
+    const NOW: Time = Time { secs: 2_000_000_000, nanos: 0 };
+
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn stat(etag: &str) -> Stat {
+        Stat { etag: etag.to_owned(), size: 1, modified: NOW }
+    }
+
+    fn table() -> Table {
+        Table::new(TenantKey::generate(&SeededRandom::new(7)).hash_key(), 1, NOW)
+    }
+
+    #[test]
+    fn a_key_has_the_same_number_again_and_no_other_key_has_it_meanwhile() {
+        let (one, two) = (table(), table());
+        let first = one.observe(b"a", Some(&stat("x")), at(1), NOW).unwrap();
+        assert_eq!(first.ino, two.observe(b"a", Some(&stat("x")), at(1), NOW).unwrap().ino);
+        // Renamed, it keeps its number; what takes its old name gets another.
+        one.rekey(&first, b"b", at(2), NOW);
+        let second = one.make(b"a", FileKind::File, at(3), NOW, false);
+        assert_ne!(first.ino, second.ino);
+        assert_eq!(one.by_key(b"b").unwrap().ino, first.ino);
+        assert_ne!(one.number_of(b"c"), one.number_of(b"c/"));
+    }
+
+    #[test]
+    fn an_answer_older_than_a_change_made_here_teaches_nothing() {
+        let table = table();
+        let node = table.observe(b"a", Some(&stat("x")), at(1), NOW).unwrap();
+        table.remove(b"a", at(5), NOW);
+        assert!(table.observe(b"a", Some(&stat("x")), at(4), NOW).is_none(), "it was asked for before");
+        assert!(table.observe(b"a", Some(&stat("y")), at(6), NOW).is_some());
+        assert!(node.state.lock().gone);
+        let made = table.make(b"b", FileKind::File, at(5), NOW, true);
+        table.observe_gone(b"b", at(6), NOW);
+        assert!(!made.state.lock().gone, "the other store cannot know of it yet");
+        assert_eq!(table.changed_below(b"", b"", at(6)), [(b"b".to_vec(), true)]);
+        table.stored(&made, b"b", at(7));
+        assert!(table.changed_below(b"", b"", at(8)).is_empty());
+    }
+
+    #[test]
+    fn who_has_the_old_content_open_keeps_its_inode() {
+        let table = table();
+        let old = table.observe(b"a", Some(&stat("x")), at(1), NOW).unwrap();
+        old.state.lock().pins = 1;
+        let new = table.observe(b"a", Some(&stat("y")), at(2), NOW).unwrap();
+        assert!(old.ino != new.ino && old.state.lock().gone && !new.state.lock().gone);
+        assert_eq!(old.state.lock().stat, Some(stat("x")));
+        // Nobody has the new one open: it is the same inode with another content, and says so.
+        let version = new.state.lock().version;
+        let newer = table.observe(b"a", Some(&stat("z")), at(3), NOW).unwrap();
+        assert!(newer.ino == new.ino && newer.state.lock().version > version);
+        old.state.lock().pins = 0;
+        table.forget(&old);
+        assert!(table.get(old.ino).is_none() && table.get(new.ino).is_some());
+    }
+
+    #[test]
+    fn what_nobody_needs_is_forgotten_and_the_rest_stays() {
+        let table = table();
+        let open = table.observe(b"open", Some(&stat("x")), at(1), NOW).unwrap();
+        open.state.lock().pins = 1;
+        for number in 0..KEPT * 2 {
+            table.observe(number.to_string().as_bytes(), Some(&stat("x")), at(1), NOW);
+        }
+        let inner = table.inner.lock();
+        assert!(inner.nodes.len() <= KEPT + KEPT / 8 && inner.by_key.len() == inner.nodes.len());
+        drop(inner);
+        assert!(table.by_key(b"open").is_some() && table.get(Ino::ROOT).is_some());
+    }
+}

@@ -40,7 +40,7 @@ const TICK: Duration = Duration::from_millis(250);
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
 
 /// Files that may wait. Beyond that, making another one waits.
-const MAX_WAITING: usize = 1024;
+const MAX_WAITING: usize = 256;
 /// How long it waits.
 const ROOM_LIMIT: Duration = Duration::from_secs(60);
 

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use http::StatusCode;
 use mooring_policy::ids::BucketName;
-use mooring_protocol::api::{Bucket, BucketCreate};
+use mooring_protocol::api::{Bucket, BucketCreate, Durability};
 use mooring_store::realm;
 use serde::Deserialize;
 
@@ -36,8 +36,12 @@ pub(super) async fn create(
     Json(body): Json<BucketCreate>,
 ) -> Result<(StatusCode, Json<Bucket>), ApiFailure> {
     let me = asker.whole()?;
+    let class = match body.durability {
+        Durability::Store => realm::Durability::Store,
+        Durability::Host => realm::Durability::Host,
+    };
     let made = match body.external {
-        None => buckets::create(&api.core, me, &body.name).await.map_err(core_failure)?,
+        None => buckets::create(&api.core, me, &body.name, class).await.map_err(core_failure)?,
         Some(wanted) if asker.is_operator() => {
             let attach = external::wanted(wanted).await?;
             buckets::attach(&api.core, me, &body.name, attach).await.map_err(core_failure)?

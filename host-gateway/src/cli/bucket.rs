@@ -5,7 +5,7 @@ use mooring_cli::client::escape;
 use mooring_cli::output::{Form, table};
 use mooring_cli::{Api, ApiError};
 use mooring_policy::ids::{BucketName, TenantId};
-use mooring_protocol::api::{Bucket, BucketCreate};
+use mooring_protocol::api::{Bucket, BucketCreate, Durability};
 
 use super::external::ExternalArgs;
 use super::integrity;
@@ -23,6 +23,10 @@ pub enum BucketCommand {
         name: BucketName,
         #[command(flatten)]
         external: Box<ExternalArgs>,
+        /// With an object store: a write is durable when it is in the `store`, or on this `host`, from where it goes to
+        /// the store. Fixed from here on
+        #[arg(long, value_name = "store|host", default_value = "store")]
+        durability: Durability,
     },
     /// List buckets
     Ls {
@@ -54,10 +58,10 @@ pub enum BucketCommand {
 /// Runs a bucket command.
 pub async fn run(api: &Api, settings: &Settings, form: Form, command: BucketCommand) -> Result<(), ApiError> {
     match command {
-        BucketCommand::Create { tenant, name, external } => {
+        BucketCommand::Create { tenant, name, external, durability } => {
             let external = external.wanted()?;
             let api = api.clone().for_tenant(Some(tenant.to_string()));
-            let made: Bucket = api.post("/v1/buckets", &BucketCreate { name, external }).await?;
+            let made: Bucket = api.post("/v1/buckets", &BucketCreate { name, external, durability }).await?;
             form.print(&made, |b| {
                 let what = b.external.as_ref().map(|e| format!(", which is {}", e.url)).unwrap_or_default();
                 format!(

@@ -151,7 +151,10 @@ impl Core {
     /// The registry cannot be opened (another gateway has it, a key is missing), or records cannot be kept.
     pub async fn open(deps: CoreDeps) -> Result<Arc<Core>, CoreError> {
         let CoreDeps { store, volumes, token_realm, limits } = deps;
-        let realm = Realm::open(store.clone()).await?;
+        let realm = match &volumes.store {
+            None => Realm::open(store.clone()).await?,
+            Some(there) => Realm::open_on(store.clone(), &there.backing, &there.owner).await?,
+        };
         let registry = Arc::new(ArcSwap::from_pointee(Registry::read(&realm).await?));
         let tasks = TaskTracker::new();
         let path = store.data.path().join("sessions");
@@ -313,6 +316,9 @@ impl Core {
         self.sessions.close_door(id.get(), caps::RECALL_DEADLINE).await;
         let dir = self.doors.volumes.dir(owner, id);
         let removed = self.doors.volumes.close_for(id, async || {
+            if let Some(store) = self.doors.volumes.store() {
+                store.backing.volume(owner, id).remove().await?;
+            }
             if !dir.path().exists() {
                 return Ok(());
             }

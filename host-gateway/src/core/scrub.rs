@@ -73,7 +73,8 @@ fn wanting(doors: &Doors, wants: impl Fn(&VolumeDir, Timestamp) -> bool) -> Vec<
     let wants = |volume: &VolumeId| {
         let Some(bucket) = registry.by_volume.get(volume) else { return false };
         let dir = doors.volumes.dir(&bucket.owner, *volume);
-        if bucket.external.is_some() {
+        // What another store keeps is looked after there.
+        if bucket.external.is_some() || doors.volumes.store().is_some() {
             return false;
         }
         // A bucket that was never opened has nothing in it.

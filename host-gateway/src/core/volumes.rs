@@ -8,11 +8,11 @@ use std::time::Duration;
 use mooring_external::External;
 use mooring_policy::ids::{TenantId, VolumeId};
 use mooring_store::api::Objects;
-use mooring_store::backend::VolumeDir;
+use mooring_store::backend::{Backing, VolumeDir};
 use mooring_store::error::StoreError;
 use mooring_store::memory::Memory;
 use mooring_store::realm::{Bucket, Realm, RealmOptions};
-use mooring_store::volume::{Config, LocalOptions, Volume};
+use mooring_store::volume::{Config, LocalOptions, StoreOptions, Volume};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -42,6 +42,20 @@ pub struct VolumeOptions {
     pub max_open: usize,
     /// Memory that all of them share.
     pub memory: Arc<Memory>,
+    /// The object store that holds them; `None` when the data directory does.
+    pub store: Option<InStore>,
+}
+
+/// How volumes are opened in an object store.
+#[derive(Clone, Debug)]
+pub struct InStore {
+    /// The store.
+    pub backing: Backing,
+    /// What this host is called, for who finds a volume taken.
+    pub owner: String,
+    /// Buckets (`tenant/bucket`) of durability `host` that are taken over though another host has changes of them that
+    /// the store has not.
+    pub accept_loss: Vec<String>,
 }
 
 struct Open {
@@ -70,6 +84,22 @@ impl Engine {
         match self {
             Engine::Own(volume) => Some(volume.clone()),
             Engine::External(_) => None,
+        }
+    }
+
+    /// How long it may take to close: what waits for an external bucket is only here.
+    fn close_limit(&self) -> Duration {
+        match self {
+            Engine::Own(_) => CLOSE_LIMIT,
+            Engine::External(_) => 3 * CLOSE_LIMIT,
+        }
+    }
+
+    /// What a close that fails leaves.
+    fn kept(&self) -> &'static str {
+        match self {
+            Engine::Own(_) => "its journal has everything",
+            Engine::External(_) => "what was not uploaded is lost",
         }
     }
 
@@ -147,7 +177,10 @@ impl Volumes {
             clock: self.store.clock.clone(),
             config: Config { label: Some(format!("{owner}/{}", bucket.name)), ..self.options.config.clone() },
         };
-        let volume = Volume::open_local(options).await;
+        let volume = match &self.options.store {
+            None => Volume::open_local(options).await,
+            Some(store) => Volume::open_on(in_store(store, bucket, options)).await,
+        };
         volume.map(Engine::Own).map_err(|source| CoreError::Volume { volume: id, source })
     }
 
@@ -200,6 +233,11 @@ impl Volumes {
             open.extend(slot.try_lock().ok().and_then(|o| Some((id, o.as_ref()?.engine.own()?))));
         }
         open
+    }
+
+    /// The object store that holds the volumes, if one does.
+    pub fn store(&self) -> Option<&InStore> {
+        self.options.store.as_ref()
     }
 
     /// The volumes that are open.
@@ -296,13 +334,25 @@ async fn close(open: Open) {
         tracing::error!(volume = %id, %error, "the watch of a volume failed");
     }
     drop(open.coherent);
-    match tokio::time::timeout(CLOSE_LIMIT, open.engine.close()).await {
+    let limit = open.engine.close_limit();
+    match tokio::time::timeout(limit, open.engine.close()).await {
         Ok(Ok(())) => tracing::info!(volume = %id, "volume closed"),
         Ok(Err(error)) => {
-            tracing::error!(volume = %id, %error, "a volume did not close well; its journal has everything")
+            tracing::error!(volume = %id, %error, "a volume did not close well; {}", open.engine.kept())
         }
         Err(_) => {
-            tracing::error!(volume = %id, limit = ?CLOSE_LIMIT, "a volume takes too long to close; its journal has everything")
+            tracing::error!(volume = %id, ?limit, "a volume takes too long to close; {}", open.engine.kept())
         }
+    }
+}
+
+fn in_store(store: &InStore, bucket: &Bucket, local: LocalOptions) -> StoreOptions {
+    let named = format!("{}/{}", bucket.owner, bucket.name);
+    StoreOptions {
+        place: store.backing.volume(&bucket.owner, bucket.volume),
+        local,
+        class: bucket.durability,
+        accept_loss: store.accept_loss.contains(&named),
+        owner: store.owner.clone(),
     }
 }

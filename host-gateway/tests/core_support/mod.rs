@@ -94,7 +94,7 @@ impl World {
             random: Arc::new(SystemRandom),
             clock: Arc::new(SystemClock::new()),
         };
-        let volumes = VolumeOptions { config: Default::default(), max_open: 64, memory };
+        let volumes = VolumeOptions { config: Default::default(), max_open: 64, memory, store: None };
         let token_realm = token::Realm { issuer: "mooring".into(), audience: "mooring".into() };
         let core = Core::open(CoreDeps { store, volumes, token_realm, limits }).await.unwrap();
         World { core, dir: dir.to_owned(), _temp: temp }

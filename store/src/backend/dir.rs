@@ -140,7 +140,7 @@ impl VolumeDir {
 }
 
 /// Makes `path` and its missing parents with mode 0700 and syncs each new entry into its parent.
-fn make_dirs(path: &Path) -> Result<(), BackendError> {
+pub(super) fn make_dirs(path: &Path) -> Result<(), BackendError> {
     if path.is_dir() {
         return Ok(());
     }
@@ -181,6 +181,20 @@ fn check_writable(path: &Path) -> Result<(), BackendError> {
     };
     OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&probe).map_err(read_only)?;
     std::fs::remove_file(&probe).map_err(io)
+}
+
+/// Writes a small file whole or not at all, durably.
+pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> Result<(), BackendError> {
+    let temporary = path.with_extension("new");
+    let written = (|| {
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        std::io::Write::write_all(&mut file, bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, path)
+    })();
+    written.map_err(|error| BackendError::io("write", path, error))?;
+    path.parent().map_or(Ok(()), sync_dir)
 }
 
 /// Makes the entries of a directory durable.

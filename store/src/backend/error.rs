@@ -47,6 +47,25 @@ pub enum BackendError {
         /// The path.
         path: PathBuf,
     },
+    /// The configuration of the object store makes no sense.
+    #[error("the store {url:?} cannot be used: {detail}")]
+    StoreConfig {
+        /// As configured.
+        url: String,
+        /// What would be right.
+        detail: String,
+    },
+    /// The object store does not do what was asked.
+    #[error("cannot {op} the store {url}")]
+    Store {
+        /// The operation, as a verb.
+        op: &'static str,
+        /// Its URL.
+        url: String,
+        /// What it said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// Any other failure of a file operation.
     #[error("cannot {op} {path}")]
     Io {

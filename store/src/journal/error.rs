@@ -65,6 +65,36 @@ pub enum JournalError {
         /// The directory.
         path: PathBuf,
     },
+    /// Another gateway has taken the volume over.
+    #[error(
+        "another gateway has taken over the volume in {path}; {left} changes made here are not in the store"
+    )]
+    Fenced {
+        /// The directory.
+        path: PathBuf,
+        /// Records that the store does not have.
+        left: u64,
+    },
+    /// The store has records that the journal here has lost.
+    #[error("the journal in {path} ends at record {have}, and the store has {stored}")]
+    Behind {
+        /// The directory.
+        path: PathBuf,
+        /// Its last record.
+        have: u64,
+        /// The store's.
+        stored: u64,
+    },
+    /// The store does not answer. What was to be made durable is kept here and goes there when it does.
+    #[error(
+        "what the journal in {path} holds does not come to the store {store}; see that it can be reached"
+    )]
+    Waiting {
+        /// The directory.
+        path: PathBuf,
+        /// The store.
+        store: String,
+    },
     /// A file operation failed.
     #[error("cannot {op} journal {path}: {source}")]
     Io {

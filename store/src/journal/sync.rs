@@ -116,6 +116,12 @@ impl Journal {
         self.fdatasyncs.load(Ordering::Relaxed)
     }
 
+    /// Tells of every sync, and of the stop.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
+    }
+
     /// Calls `listener` after every sync and at the stop, from the syncer's thread, in order.
     pub fn listen(&self, listener: Listener) {
         self.listeners.lock().push(listener);
@@ -134,7 +140,9 @@ impl Journal {
     }
 
     fn stopped(&self, reason: &JournalError) -> JournalError {
-        if let JournalError::Closed { .. } | JournalError::Stopped { .. } = reason {
+        if let JournalError::Closed { .. } | JournalError::Stopped { .. } | JournalError::Fenced { .. } =
+            reason
+        {
             return reason.clone();
         }
         JournalError::Stopped { path: self.options.dir.clone(), reason: reason.to_string() }
@@ -199,7 +207,8 @@ impl Journal {
         self.state.lock().files.push(file);
     }
 
-    pub(super) fn stop(&self, reason: JournalError) {
+    /// Stops for `reason`: nothing can be appended any more.
+    pub(crate) fn stop(&self, reason: JournalError) {
         let mut state = self.state.lock();
         if state.stopped.is_none() {
             state.stopped = Some(reason);

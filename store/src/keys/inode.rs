@@ -17,6 +17,12 @@ pub const TRIM: u8 = 2;
 pub const OBJECT: u8 = 4;
 /// Extended attributes may exist.
 pub const XATTRS: u8 = 8;
+/// Older inodes of this number, in lower layers, have the same map: it is copied before it changes.
+pub const SHARED: u8 = 16;
+/// The three highest bits: how deep slices of frozen maps are nested in the map, at most.
+const DEPTH_SHIFT: u8 = 5;
+/// The deepest nesting.
+pub const MAX_DEPTH: u8 = 7;
 
 /// What is stored of an inode.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +63,23 @@ pub struct Inode {
     pub sides: u32,
     /// Bits above.
     pub flags: u8,
+    /// The layer this row was found in. Not stored: it is in the key.
+    #[serde(skip)]
+    pub layer: Layer,
+}
+
+impl Inode {
+    /// How deep slices are nested in its map, at most.
+    #[must_use]
+    pub fn depth(&self) -> u8 {
+        self.flags >> DEPTH_SHIFT
+    }
+
+    /// Sets that, at most [`MAX_DEPTH`].
+    pub fn set_depth(&mut self, depth: u8) {
+        let rest = self.flags & ((1 << DEPTH_SHIFT) - 1);
+        self.flags = rest | depth.min(MAX_DEPTH) << DEPTH_SHIFT;
+    }
 }
 
 /// The row of `ino`.

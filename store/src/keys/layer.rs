@@ -12,6 +12,12 @@ pub fn key(layer: Layer) -> Vec<u8> {
     KeyWriter::new(FAMILY).layer(layer).done()
 }
 
+/// Beginning of all layers.
+#[must_use]
+pub fn prefix() -> Vec<u8> {
+    KeyWriter::new(FAMILY).done()
+}
+
 /// The layer of a key.
 pub fn parse(key: &[u8]) -> Result<Layer, RowError> {
     let mut reader = KeyReader::new(WHAT, FAMILY, key)?;

@@ -18,11 +18,14 @@
 //! | `o` | [`orphan`] | layer u32, inode u48 | last parent |
 //! | `e` | [`map`] | map u48, end offset u64 | extent, slice of a frozen map, or inline bytes |
 //! | `h` | [`extent`] | domain u48, hash 16 bytes | place in a pack, references |
+//! | `f` | [`frozen`] | map u48 | rows that name the map, when it is not one |
+//! | `g` | [`garbage`] | map u48 | nothing: the map's rows are to be dropped |
 //! | `p` | [`pack`] | pack 16 bytes | live bytes |
 //! | `u` | [`upload`] | root u48, object key, NUL, id | the upload |
 //! | `q` | [`part`] | upload 16 bytes, part number u16 | the part |
 //! | `a` | [`account`] | nothing | sums over extents |
 //! | `c` | [`counter`] | which u8 | the number |
+//! | `n` | [`snapshot`] | name | view, newest layer, time, totals |
 //! | `y` | [`layer`] | layer u32 | the layer's parent |
 //!
 //! Namespace families carry their layer: a head is a short chain of layers and a row is looked for from the newest
@@ -39,6 +42,8 @@ pub mod backlink;
 pub mod counter;
 pub mod dentry;
 pub mod extent;
+pub mod frozen;
+pub mod garbage;
 pub mod inode;
 pub mod layer;
 pub mod map;
@@ -47,12 +52,13 @@ pub mod orphan;
 pub mod pack;
 pub mod part;
 pub mod side;
+pub mod snapshot;
 pub mod symlink;
 pub mod upload;
 pub mod xattr;
 
 /// A layer of the namespace. The head writes into its newest one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Layer(pub u32);
 
 impl Layer {

@@ -5,7 +5,7 @@ use super::key::{Found, Step, What};
 use crate::api::{Caller, Condition, Deleted, Result};
 use crate::keys::inode::{self, Inode};
 use crate::keys::object;
-use crate::volume::{Bereft, Dirs, Loss, Tx, Volume};
+use crate::volume::{Dirs, Loss, Tx, Volume};
 use mooring_policy::action::Action;
 use mooring_protocol::types::Ino;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ impl Volume {
         when: &Condition,
     ) -> Result<Option<Deleted>> {
         cx.authority.check(Action::Delete, Some(key))?;
-        let (deleted, to_free) = loop {
+        let deleted = loop {
             let Some(found) = self.find(cx.root, key).await? else {
                 settle(when, None)?;
                 return Ok(None);
@@ -31,9 +31,6 @@ impl Volume {
                 break done;
             }
         };
-        if let Some(ino) = to_free {
-            self.free_orphan(ino).await?;
-        }
         crate::api::Tree::sync(self).await?;
         Ok(Some(deleted))
     }
@@ -44,7 +41,7 @@ impl Volume {
         key: &[u8],
         found: &Found,
         when: &Condition,
-    ) -> Result<Option<(Deleted, Option<Ino>)>> {
+    ) -> Result<Option<Deleted>> {
         let (parent, ino) = (found.parent, found.entry.ino);
         let emptied = self.emptied_by(&found.trail, parent).await?;
         let mut inos = vec![parent, ino];
@@ -59,12 +56,12 @@ impl Volume {
         settle(when, Some(&self.describe(key, ino, &old).await?))?;
         let mut tx = self.tx(&held);
         dirs.leave(&mut tx, parent, &found.name, &found.entry);
-        let Bereft { to_free, .. } = self.lose_name(&mut tx, cx, (ino, &old), parent, Loss::Removed).await?;
+        self.lose_name(&mut tx, cx, (ino, &old), parent, Loss::Removed).await?;
         let mut touched = vec![parent];
         self.remove_emptied(&mut tx, cx, &mut dirs, &emptied, &mut touched).await?;
         dirs.write(&mut tx, cx.now);
         self.commit(tx.done()).await?;
-        Ok(Some((Deleted { ino, touched }, to_free)))
+        Ok(Some(Deleted { ino, touched }))
     }
 
     /// A directory made by mkdir loses its object: an empty one goes, one with entries becomes implicit.
@@ -74,7 +71,7 @@ impl Volume {
         key: &[u8],
         found: &Found,
         when: &Condition,
-    ) -> Result<Option<(Deleted, Option<Ino>)>> {
+    ) -> Result<Option<Deleted>> {
         let (parent, ino) = (found.parent, found.entry.ino);
         let emptied = self.emptied_by(&found.trail, parent).await?;
         let mut inos = vec![parent, ino];
@@ -96,7 +93,7 @@ impl Volume {
             tx.delete(|layer| object::key(layer, ino));
             tx.set_inode(ino, &old, new);
             self.commit(tx.done()).await?;
-            return Ok(Some((Deleted { ino, touched: Vec::new() }, None)));
+            return Ok(Some(Deleted { ino, touched: Vec::new() }));
         }
         let Some(mut dirs) = self.still_emptied(&found.trail, parent, &emptied).await? else {
             return Ok(None);
@@ -107,7 +104,7 @@ impl Volume {
         self.remove_emptied(&mut tx, cx, &mut dirs, &emptied, &mut touched).await?;
         dirs.write(&mut tx, cx.now);
         self.commit(tx.done()).await?;
-        Ok(Some((Deleted { ino, touched }, None)))
+        Ok(Some(Deleted { ino, touched }))
     }
 
     /// The directories that vanish when `parent` loses its last entry, from `parent` up: implicit ones with one entry.

@@ -9,7 +9,7 @@ use crate::error::StoreError;
 use crate::keys::dentry::Dentry;
 use crate::keys::inode::{self, Inode};
 use crate::keys::object::{self, Object};
-use crate::volume::{Bereft, Dirs, Held, Loss, Tx, Volume, attr};
+use crate::volume::{Dirs, Held, Loss, Tx, Volume, attr};
 use bytes::Bytes;
 use mooring_policy::action::Action;
 use mooring_protocol::types::{FileKind, Ino, Name};
@@ -26,12 +26,6 @@ pub(crate) struct Putting<'a> {
     pub(crate) meta: ObjectMeta,
     /// Called with the commit's rows and the object's inode.
     pub(crate) also: &'a (dyn Fn(&mut Tx<'_>, Ino) + Sync),
-}
-
-/// A put that was committed.
-struct Done {
-    put: Put,
-    bereft: Option<Bereft>,
 }
 
 impl Volume {
@@ -83,11 +77,8 @@ impl Volume {
                 break done;
             }
         };
-        if let Some(ino) = done.bereft.and_then(|bereft| bereft.to_free) {
-            self.free_orphan(ino).await?;
-        }
         self.keep_linger_bounded().await?;
-        Ok(done.put)
+        Ok(done)
     }
 
     /// Replaces the inode behind a key. `None`: things changed, look again.
@@ -97,7 +88,7 @@ impl Volume {
         putting: &Putting<'_>,
         found: &Found,
         when: &Condition,
-    ) -> Result<Option<Done>> {
+    ) -> Result<Option<Put>> {
         let (parent, old_ino) = (found.parent, found.entry.ino);
         let held = self.lock(cx, &[parent, old_ino, putting.staged], &[]).await?;
         let same = self.entry_locked(parent, &found.name).await?.as_ref() == Some(&found.entry);
@@ -110,7 +101,7 @@ impl Volume {
         let mut tx = self.tx(&held);
         let mut dirs = Dirs::new([(parent, &directory)]);
         dirs.leave(&mut tx, parent, &found.name, &found.entry);
-        let bereft = self.lose_name(&mut tx, cx, (old_ino, &old), parent, Loss::Replaced).await?;
+        self.lose_name(&mut tx, cx, (old_ino, &old), parent, Loss::Replaced).await?;
         dirs.enter(&mut tx, parent, &found.name, Dentry { ino: putting.staged, ..found.entry.clone() });
         dirs.write(&mut tx, cx.now);
         let (new, stored) = self.name_staged(&mut tx, cx, putting, &old).await?;
@@ -118,7 +109,7 @@ impl Volume {
         self.commit(tx.done()).await?;
         let object = self.info(putting.key, putting.staged, &new, Some(stored));
         let put = Put { object, replaced: Some(old_ino), touched: vec![parent] };
-        Ok(Some(Done { put, bereft: Some(bereft) }))
+        Ok(Some(put))
     }
 
     /// A PUT of `dir/` over a directory of that name: only what is said of it changes.
@@ -128,7 +119,7 @@ impl Volume {
         putting: &Putting<'_>,
         found: &Found,
         when: &Condition,
-    ) -> Result<Option<Done>> {
+    ) -> Result<Option<Put>> {
         let ino = found.entry.ino;
         let held = self.lock(cx, &[ino], &[found.parent]).await?;
         if self.entry_locked(found.parent, &found.name).await?.as_ref() != Some(&found.entry) {
@@ -143,7 +134,7 @@ impl Volume {
     }
 
     /// Makes an existing directory an explicit one, with what the PUT says of it.
-    fn mark(&self, tx: &mut Tx<'_>, cx: &Caller, putting: &Putting<'_>, ino: Ino, old: &Inode) -> Done {
+    fn mark(&self, tx: &mut Tx<'_>, cx: &Caller, putting: &Putting<'_>, ino: Ino, old: &Inode) -> Put {
         let mut new = old.clone();
         new.flags = (new.flags & !inode::IMPLICIT) | inode::OBJECT;
         new.touch(cx.now);
@@ -152,11 +143,11 @@ impl Volume {
         (putting.also)(tx, ino);
         let new = tx.set_inode(ino, old, new);
         let object = self.info(putting.key, ino, &new, Some(stored));
-        Done { put: Put { object, replaced: None, touched: Vec::new() }, bereft: None }
+        Put { object, replaced: None, touched: Vec::new() }
     }
 
     /// A key that was not there. `None`: things changed, look again.
-    async fn put_new(&self, cx: &Caller, putting: &Putting<'_>, spot: &Spot) -> Result<Option<Done>> {
+    async fn put_new(&self, cx: &Caller, putting: &Putting<'_>, spot: &Spot) -> Result<Option<Put>> {
         let existing = match &spot.last {
             Last::Marker(name, true) => self.peek_entry(spot.base, name).await?.map(|entry| entry.ino),
             _ => None,
@@ -188,7 +179,7 @@ impl Volume {
         }
         let put = self.put_below(&mut tx, cx, putting, spot, &base, &new_inos, &held).await?;
         self.commit(tx.done()).await?;
-        Ok(Some(Done { put, bereft: None }))
+        Ok(Some(put))
     }
 
     /// Whether nothing has taken the place since it was chosen. The base's lock is held.

@@ -170,6 +170,7 @@ impl Volume {
         cx.authority.check(Action::Read, None)?;
         cx.authority.check(Action::Write, None)?;
         self.flush_staged(cx, ino, true).await?;
+        self.prepare_source(cx, source, (offset, length)).await?;
         let held = self.lock(cx, &[ino], &[source]).await?;
         self.confine(cx, source).await?;
         let from = self.file(source).await?;

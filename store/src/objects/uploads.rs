@@ -159,6 +159,7 @@ impl Volume {
         super::key::check(key)?;
         self.flush_staged(cx, staged, true).await?;
         for part in parts {
+            self.prepare_source(cx, part.ino, (0, part.size)).await?;
             let held = self.lock(cx, &[staged], &[part.ino]).await?;
             let (from, to) = (self.file(part.ino).await?, self.file(staged).await?);
             let end = to.size;
@@ -181,7 +182,10 @@ impl Volume {
         let row = self.upload_row(cx, key, id).await?;
         row.filter(|row| row.completed.is_none()).ok_or(StoreError::NoSuchUpload)?;
         let all = self.parts_after(upload, 0, usize::MAX).await?;
+        let entered = self.enter().await;
         let mut tx = self.tx(&held);
+        tx.hold(&entered);
+        drop(entered);
         tx.delete_plain(upload::key(cx.root, key, id));
         for (number, part) in &all {
             tx.delete_plain(part::key(upload, *number));

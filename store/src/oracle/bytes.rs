@@ -39,12 +39,17 @@ impl Node {
         self.measure();
     }
 
-    /// Copies as a volume does: whole blocks keep their holes where the offsets fit, the rest is written.
-    pub(super) fn copy(&mut self, source: &Node, from: u64, to: u64, len: u64) {
+    /// Copies as a volume does: whole blocks keep their holes where the offsets fit, the rest is written. With `tail` a
+    /// last block that is cut short by the source's end counts as whole where nothing lies behind it.
+    pub(super) fn copy(&mut self, source: &Node, from: u64, to: u64, len: u64, tail: bool) {
+        let tail = tail && from + len == source.attr.size && to + len >= self.attr.size;
         let data = source.data[from as usize..(from + len) as usize].to_vec();
         let holes: Vec<u64> = (0..len.div_ceil(BLOCK) + 1)
             .map(|n| from.div_ceil(BLOCK) + n)
-            .filter(|block| from % BLOCK == to % BLOCK && (block + 1) * BLOCK <= from + len)
+            .filter(|block| {
+                from % BLOCK == to % BLOCK && (block + 1) * BLOCK <= from + len
+                    || (tail && block * BLOCK < from + len)
+            })
             .filter(|block| !source.blocks.contains(block))
             .collect();
         self.put(to, &data);
@@ -161,7 +166,7 @@ impl State {
             return Err(StoreError::Invalid("the ranges of a copy within one file overlap"));
         }
         check_end(to_offset, length)?;
-        target.copy(&source, from_offset, to_offset, length);
+        target.copy(&source, from_offset, to_offset, length, !cx.confined && from != to);
         target.modify(cx.now);
         Ok((length, target.shown()))
     }

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 mod bytes;
 mod names;
 mod objects;
+mod snapshots;
 mod tree;
 mod uploads;
 
@@ -23,6 +24,10 @@ const BLOCK: u64 = 4096;
 pub struct Oracle {
     state: Mutex<State>,
     min_part_bytes: u64,
+    /// By name: what was, and what is told of it.
+    snapshots: Mutex<BTreeMap<String, (State, crate::api::SnapshotInfo)>>,
+    /// It is a view of a snapshot.
+    read_only: bool,
 }
 
 #[derive(Clone)]
@@ -78,7 +83,11 @@ impl Oracle {
         root.attr.nlink = 2;
         let nodes = BTreeMap::from([(Ino::ROOT, root)]);
         let state = State { nodes, next: 2, uploads: BTreeMap::new(), operations: 0 };
-        Oracle { state: Mutex::new(state), min_part_bytes: 5 << 20 }
+        Oracle::with(state, false)
+    }
+
+    fn with(state: State, read_only: bool) -> Oracle {
+        Oracle { state: Mutex::new(state), min_part_bytes: 5 << 20, snapshots: Mutex::default(), read_only }
     }
 
     /// The same, with another bound on parts of uploads.
@@ -108,13 +117,20 @@ impl Oracle {
     /// The state, for a caller that may do this to the volume as a whole.
     fn enter(&self, cx: &Caller, actions: &[Action]) -> Result<MutexGuard<'_, State>> {
         actions.iter().try_for_each(|action| cx.authority.check(*action, None))?;
+        self.may(actions)?;
         Ok(self.state())
     }
 
     /// The state, for a caller that may do this to an object.
     fn enter_key(&self, cx: &Caller, action: Action, key: &[u8]) -> Result<MutexGuard<'_, State>> {
         cx.authority.check(action, Some(key))?;
+        self.may(&[action])?;
         Ok(self.state())
+    }
+
+    fn may(&self, actions: &[Action]) -> Result<()> {
+        let changes = actions.iter().any(|action| matches!(action, Action::Write | Action::Delete));
+        if self.read_only && changes { Err(StoreError::ReadOnly) } else { Ok(()) }
     }
 }
 

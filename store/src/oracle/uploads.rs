@@ -136,7 +136,7 @@ impl State {
                 let target = self.node(staged)?;
                 let end = target.attr.size;
                 if info.size > 0 {
-                    target.copy(&source, 0, end, info.size);
+                    target.copy(&source, 0, end, info.size, !cx.confined);
                 }
             }
         }

@@ -62,6 +62,17 @@ pub enum PackError {
         /// The failure.
         reason: String,
     },
+    /// The store takes no packs, and as much waits for it as may.
+    #[error("{bytes} bytes wait for the store {store}, which does not take them; see that it can be reached")]
+    Backlog {
+        /// The store.
+        store: String,
+        /// The bound.
+        bytes: u64,
+    },
+    /// The packs in the store cannot be listed.
+    #[error("cannot list the packs in the store")]
+    Remote(#[source] Arc<crate::backend::BackendError>),
     /// A file operation failed.
     #[error("cannot {op} pack file {path}: {source}")]
     Io {

@@ -26,11 +26,13 @@ mod codec;
 mod error;
 mod extent;
 mod format;
+mod medium;
 mod open;
 mod pin;
 mod read;
 mod recover;
 mod relocate;
+mod spool;
 mod store;
 mod sync;
 
@@ -43,6 +45,8 @@ pub use extent::{Domain, Entry, ExtentIn, ExtentRef, FLAG_LZ4, MAX_EXTENT_BYTES,
 pub use pin::{Pin, Placed};
 pub use relocate::Moved;
 pub use store::{PACK_BYTES, PackInfo, PackOptions, PackStore};
+
+pub(crate) use spool::{Riders, parse_object, put_pieces};
 
 #[cfg(test)]
 mod tests;

@@ -4,23 +4,24 @@ use super::codec;
 use super::error::PackError;
 use super::extent::ExtentRef;
 use super::format;
+use super::medium::PackFile;
 use super::store::PackStore;
 use crate::seal::{Cipher, TAG_BYTES};
 use bytes::Bytes;
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
-use std::fs::File;
 use std::io::IoSliceMut;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
-use std::sync::Arc;
 
 /// Extents up to this many stored bytes are read and opened on the caller's thread when the kernel has them in
 /// memory: some microseconds, less than handing them to another thread costs.
 const INLINE_BYTES: u32 = 32 << 10;
 
-/// A file to read from, with its key.
+/// How often wrong bytes are read again when they come from a store.
+const READ_AGAIN: usize = 2;
+
+/// A pack to read from, with its key.
 pub(super) struct Handle {
-    pub file: Arc<File>,
+    pub file: PackFile,
     pub cipher: Cipher,
     pub path: std::path::PathBuf,
 }
@@ -45,8 +46,9 @@ impl PackStore {
         check_lengths(extent)?;
         let (handle, volume) = (self.handle(extent.pack)?, self.options.keys.volume().get());
         let (extent, hash_key) = (*extent, self.hash_key.clone());
+        let _turn = handle.file.turn().await;
         let verify = move || {
-            let bytes = open(&handle, volume, &extent, read_now(&handle, &extent)?)?;
+            let bytes = fetch(&handle, volume, &extent)?;
             if hash_key.hash(&bytes) == extent.hash {
                 Ok(())
             } else {
@@ -69,7 +71,8 @@ impl PackStore {
                 return open(&handle, volume, extent, sealed);
             }
             let extent = *extent;
-            let read = move || open(&handle, volume, &extent, read_now(&handle, &extent)?);
+            let _turn = handle.file.turn().await;
+            let read = move || fetch(&handle, volume, &extent);
             let joined = tokio::task::spawn_blocking(read).await;
             joined.map_err(|error| PackError::io("read", &self.options.dir, std::io::Error::other(error)))?
         };
@@ -92,13 +95,26 @@ fn check_lengths(extent: &ExtentRef) -> Result<(), PackError> {
 
 /// The sealed bytes if the kernel has them in memory.
 fn read_cached(handle: &Handle, extent: &ExtentRef) -> Result<Option<Vec<u8>>, PackError> {
+    let PackFile::Local(file) = &handle.file else { return Ok(None) };
     let mut sealed = vec![0; extent.stored_len as usize];
     let slices = &mut [IoSliceMut::new(&mut sealed)];
-    match preadv2(&handle.file, slices, body_offset(extent), ReadWriteFlags::NOWAIT) {
+    match preadv2(file, slices, body_offset(extent), ReadWriteFlags::NOWAIT) {
         Ok(read) if read == sealed.len() => Ok(Some(sealed)),
         // Partly in memory, not supported here, or not in memory: the blocking way finds out.
         Ok(_) | Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INTR) => Ok(None),
         Err(error) => Err(PackError::io("read", &handle.path, error)),
+    }
+}
+
+/// The bytes of an extent, read and opened. Blocking. What comes over a network may be wrong once and right the next
+/// time.
+fn fetch(handle: &Handle, volume: u64, extent: &ExtentRef) -> Result<Bytes, PackError> {
+    let mut again = if matches!(handle.file, PackFile::Remote(_)) { READ_AGAIN } else { 0 };
+    loop {
+        match read_now(handle, extent).and_then(|sealed| open(handle, volume, extent, sealed)) {
+            Err(PackError::Corrupt { .. }) if again > 0 => again -= 1,
+            done => return done,
+        }
     }
 }
 
@@ -108,6 +124,10 @@ fn read_now(handle: &Handle, extent: &ExtentRef) -> Result<Vec<u8>, PackError> {
         Ok(()) => Ok(sealed),
         Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
             Err(corrupt(extent, "the file ends within the extent"))
+        }
+        // A file that is open is there; an object may be gone.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(PackError::Missing { pack: extent.pack })
         }
         Err(error) => Err(PackError::io("read", &handle.path, error)),
     }

@@ -3,6 +3,7 @@
 use super::error::PackError;
 use super::extent::PackId;
 use super::format::{self, Head, TAIL_BYTES, VERSION};
+use super::medium::PackFile;
 use super::open::finish_file;
 use crate::failpoints::{self, Point, pass};
 use std::fs::{File, OpenOptions};
@@ -108,11 +109,10 @@ pub(super) fn scan_entries(path: &Path, id: PackId) -> Result<Vec<super::Entry>,
 }
 
 /// The reverse map of a complete pack, from its footer.
-pub(super) fn read_entries(path: &Path, id: PackId) -> Result<Vec<super::Entry>, PackError> {
+pub(super) fn read_entries(file: &PackFile, path: &Path, id: PackId) -> Result<Vec<super::Entry>, PackError> {
     let io = |error: std::io::Error| PackError::io("read", path, error);
     let corrupt = |offset, detail: &str| PackError::Corrupt { pack: id, offset, detail: detail.to_owned() };
-    let file = File::open(path).map_err(io)?;
-    let len = file.metadata().map_err(io)?.len();
+    let len = file.len().map_err(io)?;
     let at = len.saturating_sub(TAIL_BYTES as u64);
     let mut tail = vec![0; (len - at) as usize];
     file.read_exact_at(&mut tail, at).map_err(io)?;

@@ -5,19 +5,20 @@ use super::codec;
 use super::error::PackError;
 use super::extent::{Domain, Entry, ExtentIn, ExtentRef, MAX_EXTENT_BYTES, PackId};
 use super::format::{self, EXTENT_HEAD, Head};
+use super::medium::PackFile;
 use super::open::OpenPack;
 use super::pin::{Pins, Placed};
 use super::read::Handle;
 use super::recover::{self, Sealed};
+use super::spool::Spool;
 use super::sync::Syncs;
-use crate::backend::SpaceGuard;
+use crate::backend::{Place, SpaceGuard};
 use crate::failpoints::{Point, pass};
 use crate::seal::{Hash, HashKey, TAG_BYTES, VolumeKeys};
 use bytes::Bytes;
 use mooring_policy::rng::Random;
 use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -88,6 +89,8 @@ pub struct PackStore {
     pub(super) syncs: Syncs,
     /// A pack was made since the directory was last synced.
     pub(super) entered: AtomicBool,
+    /// On the way to an object store; `None` when the directory is the store.
+    pub(super) spool: Option<Arc<Spool>>,
 }
 
 #[derive(Default)]
@@ -102,16 +105,28 @@ pub(super) struct State {
 impl PackStore {
     /// Opens the directory: finishes the packs an earlier process left open, lists the rest.
     pub async fn open(options: PackOptions) -> Result<Arc<Self>, PackError> {
+        Self::open_over(options, None).await
+    }
+
+    /// Like [`Self::open`]; complete packs go to `place` from there, and are read from there when they are not here.
+    pub async fn open_over(options: PackOptions, place: Option<Place>) -> Result<Arc<Self>, PackError> {
         let (dir, volume) = (options.dir.clone(), options.keys.volume().get());
         let recovered = tokio::task::spawn_blocking(move || recover::recover(&dir, volume)).await;
-        let found = recovered.map_err(|error| joined(&options, error))??;
+        let mut sealed: HashMap<PackId, Sealed> =
+            recovered.map_err(|error| joined(&options, error))??.into_iter().collect();
+        let handles = moka::sync::Cache::new(OPEN_FILES);
+        let spool = match place {
+            Some(place) => Some(Spool::join(&options, place, &handles, &mut sealed).await?),
+            None => None,
+        };
         Ok(Arc::new(Self {
-            handles: moka::sync::Cache::new(OPEN_FILES),
+            handles,
+            spool,
             hash_key: options.keys.hash_key(),
             space: SpaceGuard::at_most_a_third(options.dir.clone(), SPACE_RESERVE)?,
             move_space: SpaceGuard::at_most_a_third(options.dir.clone(), MOVE_RESERVE)?,
             pins: Pins::default(),
-            state: Mutex::new(State { sealed: found.into_iter().collect(), ..State::default() }),
+            state: Mutex::new(State { sealed, ..State::default() }),
             turning: Mutex::new(()),
             appended: AtomicU64::new(0),
             epoch: AtomicU64::new(options.epoch),
@@ -165,6 +180,9 @@ impl PackStore {
             return Err(PackError::Size { bytes, limit });
         }
         self.check()?;
+        if let Some(spool) = &self.spool {
+            spool.room().await?;
+        }
         if sizes().sum::<usize>() <= INLINE_BYTES {
             return self.append_now(extents);
         }
@@ -199,6 +217,9 @@ impl PackStore {
             let extents = entries.iter().map(|(entry, _)| entry.extent);
             placed.extend(extents.map(|extent| Placed { extent, pin: pin.clone() }));
             pack.write(from, &bytes, entries)?;
+            if let Some(spool) = &self.spool {
+                spool.wrote(pack.id, from, bytes.len());
+            }
         }
         self.appended.fetch_add(1, Ordering::AcqRel);
         Ok(placed)
@@ -253,6 +274,9 @@ impl PackStore {
         let head = Head { volume: self.options.keys.volume().get(), epoch: self.epoch(), id };
         let pack = Arc::new(OpenPack::create(&self.options.dir, head, self.options.keys.pack(id.0)?)?);
         self.entered.store(true, Ordering::Release);
+        if let Some(spool) = &self.spool {
+            spool.began(&pack, head.epoch);
+        }
         let mut state = self.state.lock();
         state.open.insert(id, Arc::clone(&pack));
         state.current = Some(Arc::clone(&pack));
@@ -285,13 +309,28 @@ impl PackStore {
         let done = pack.close(&self.options.dir)?;
         let mut state = self.state.lock();
         state.open.remove(&pack.id);
-        match done {
+        let path = match done {
             Some((path, bytes)) => {
-                state.sealed.insert(pack.id, Sealed { epoch: self.epoch(), path, bytes });
+                state.sealed.insert(pack.id, Sealed { epoch: self.epoch(), path: path.clone(), bytes });
+                Some(path)
             }
-            None => self.pins.forget(pack.id),
+            None => {
+                self.pins.forget(pack.id);
+                None
+            }
+        };
+        drop(state);
+        if let Some(spool) = &self.spool {
+            spool.finished(pack.id, path);
         }
         Ok(())
+    }
+
+    /// Takes a pack that is open out of use; it is still to be finished.
+    pub(super) fn take_out(&self, pack: PackId) -> Option<Arc<OpenPack>> {
+        let mut state = self.state.lock();
+        state.current.take_if(|current| current.id == pack);
+        state.open.get(&pack).cloned()
     }
 
     /// Finishes the open pack, whatever its size, and everything that is being finished. Called when the volume
@@ -359,7 +398,9 @@ impl PackStore {
             }
             state.sealed.get(&pack).map(|sealed| sealed.path.clone()).ok_or(PackError::Missing { pack })?
         };
-        let read = tokio::task::spawn_blocking(move || recover::read_entries(&path, pack)).await;
+        let file = PackFile::open(&path, pack, self.spool.as_ref().map(|spool| &spool.place))?;
+        let _turn = file.turn().await;
+        let read = tokio::task::spawn_blocking(move || recover::read_entries(&file, &path, pack)).await;
         read.map_err(|error| joined(&self.options, error))?
     }
 
@@ -399,7 +440,13 @@ impl PackStore {
         let removed = removed.await;
         // A reader may have opened the file before it went; one that reads goes on, nobody keeps it.
         self.handles.invalidate(&pack);
-        removed.map_err(|error| joined(&self.options, error))?.map_err(|error| {
+        let removed = removed.map_err(|error| joined(&self.options, error))?;
+        if let Some(spool) = &self.spool {
+            spool.forget(pack, sealed.epoch);
+            self.pins.forget(pack);
+            return Ok(());
+        }
+        removed.map_err(|error| {
             let error = PackError::io("delete", &sealed.path, error);
             self.state.lock().sealed.insert(pack, sealed);
             error
@@ -419,19 +466,14 @@ impl PackStore {
             if let Some(open) = open {
                 // The descriptor outlives the change of name.
                 return Ok(Arc::new(Handle {
-                    file: Arc::clone(&open.file),
+                    file: PackFile::Local(Arc::clone(&open.file)),
                     cipher,
                     path: open.path.clone(),
                 }));
             }
             let path = sealed.ok_or(PackError::Missing { pack })?.path;
-            match File::open(&path) {
-                Ok(file) => Ok(Arc::new(Handle { file: Arc::new(file), cipher, path })),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                    Err(PackError::Missing { pack })
-                }
-                Err(error) => Err(PackError::io("open", &path, error)),
-            }
+            let file = PackFile::open(&path, pack, self.spool.as_ref().map(|spool| &spool.place))?;
+            Ok(Arc::new(Handle { file, cipher, path }))
         });
         cached.map_err(|error: Arc<PackError>| (*error).clone())
     }

@@ -2,6 +2,7 @@
 
 use super::error::PackError;
 use super::extent::{Entry, ExtentRef, PackId};
+use super::medium::PackFile;
 use super::recover;
 use super::store::{PackStore, joined};
 use crate::failpoints;
@@ -101,6 +102,10 @@ impl PackStore {
         let Some(path) = self.state.lock().sealed.get(&extent.pack).map(|sealed| sealed.path.clone()) else {
             return Ok(false);
         };
+        if self.spool.is_some() && !path.exists() {
+            // The store has it whole: it went there complete.
+            return Ok(true);
+        }
         let mut lists = self.syncs.lists.lock();
         let list = match lists.entry(extent.pack) {
             Known::Occupied(list) => list.into_mut(),
@@ -124,7 +129,8 @@ impl PackStore {
 
 /// What is in a pack, by offset.
 fn list(path: &Path, pack: PackId) -> Result<HashMap<u32, Entry>, PackError> {
-    let entries = match recover::read_entries(path, pack) {
+    let file = PackFile::open(path, pack, None)?;
+    let entries = match recover::read_entries(&file, path, pack) {
         // A list that was damaged later says nothing about the extents; they do themselves.
         Err(PackError::Corrupt { .. }) => recover::scan_entries(path, pack)?,
         read => read?,

@@ -82,6 +82,9 @@ pub enum RealmError {
     /// The directory cannot be used.
     #[error(transparent)]
     Backend(#[from] BackendError),
+    /// The log in the store cannot be used.
+    #[error(transparent)]
+    Upstream(#[from] crate::upstream::UpstreamError),
     /// The signing keys cannot be made or read.
     #[error("the realm's signing keys are not usable")]
     Keys(#[source] Box<dyn std::error::Error + Send + Sync>),

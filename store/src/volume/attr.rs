@@ -1,5 +1,6 @@
 //! Inodes as values: what a change does to times and versions, and what `stat` shows.
 
+use crate::keys::Layer;
 use crate::keys::inode::Inode;
 use crate::keys::map::BLOCK;
 use mooring_protocol::types::{Attr, FileKind, Ino, Time};
@@ -30,6 +31,7 @@ pub(crate) fn new(kind: FileKind, mode: u16, owner: (u32, u32), ino: Ino, now: T
         parent: 0,
         sides: 0,
         flags: 0,
+        layer: Layer::default(),
     }
 }
 

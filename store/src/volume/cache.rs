@@ -80,7 +80,8 @@ impl RowCache {
 /// What a volume has in the caches.
 pub(crate) struct Caches {
     shared: Arc<RowCache>,
-    owner: Owner,
+    /// Another from when other rows show through.
+    owner: AtomicU64,
     pub(crate) maps: MapCache,
     /// Held exclusively while a change is shown, shared by each look.
     showing: RwLock<()>,
@@ -91,10 +92,20 @@ impl Caches {
     pub(crate) fn new(shared: &Arc<RowCache>, window: u64) -> Caches {
         Caches {
             shared: shared.clone(),
-            owner: shared.owner(),
+            owner: shared.owner().into(),
             maps: MapCache::new(shared, window),
             showing: RwLock::new(()),
         }
+    }
+
+    fn owner(&self) -> Owner {
+        self.owner.load(Ordering::Acquire)
+    }
+
+    /// Forgets inodes and names: others show through now. Nobody is filling them in meanwhile.
+    pub(crate) fn forget_names(&self) {
+        let _showing = self.showing.write();
+        self.owner.store(self.shared.owner(), Ordering::Release);
     }
 
     /// Shows what an operation made of inodes and names. Where it says two things of one, the later holds.
@@ -117,35 +128,35 @@ impl Caches {
 
     pub(crate) fn inode(&self, ino: Ino) -> Option<Arc<Inode>> {
         let _shown = self.showing.read();
-        self.shared.inodes.get(&(self.owner, ino))
+        self.shared.inodes.get(&(self.owner(), ino))
     }
 
     pub(crate) fn set_inode(&self, ino: Ino, inode: Option<Arc<Inode>>) {
         match inode {
-            Some(inode) => self.shared.inodes.insert((self.owner, ino), inode),
-            None => self.shared.inodes.invalidate(&(self.owner, ino)),
+            Some(inode) => self.shared.inodes.insert((self.owner(), ino), inode),
+            None => self.shared.inodes.invalidate(&(self.owner(), ino)),
         }
     }
 
     /// The entry; `Some(None)` when it is known that there is none.
     pub(crate) fn dentry(&self, parent: Ino, name: &[u8]) -> Option<Option<Dentry>> {
-        let key = (self.owner, parent, Bytes::copy_from_slice(name));
+        let key = (self.owner(), parent, Bytes::copy_from_slice(name));
         let _shown = self.showing.read();
         self.shared.dentries.get(&key)
     }
 
     pub(crate) fn set_dentry(&self, parent: Ino, name: Bytes, dentry: Option<Dentry>) {
-        self.shared.dentries.insert((self.owner, parent, name), dentry);
+        self.shared.dentries.insert((self.owner(), parent, name), dentry);
     }
 
     pub(crate) fn place(&self, id: &ExtentId) -> Option<ExtentRef> {
-        self.shared.places.get(&(self.owner, *id))
+        self.shared.places.get(&(self.owner(), *id))
     }
 
     pub(crate) fn set_place(&self, id: ExtentId, place: Option<ExtentRef>) {
         match place {
-            Some(place) => self.shared.places.insert((self.owner, id), place),
-            None => self.shared.places.invalidate(&(self.owner, id)),
+            Some(place) => self.shared.places.insert((self.owner(), id), place),
+            None => self.shared.places.invalidate(&(self.owner(), id)),
         }
     }
 }

@@ -44,6 +44,13 @@ pub(crate) struct Move {
     pub(crate) to: Placed,
 }
 
+/// What a head is from now on.
+pub(crate) struct Head {
+    pub(crate) chain: Vec<Layer>,
+    /// Other rows show through than before: nothing that is cached of inodes and names holds.
+    pub(crate) other: bool,
+}
+
 /// Everything one operation does. It takes effect as a whole or not at all.
 #[derive(Default)]
 pub(crate) struct Change {
@@ -51,6 +58,8 @@ pub(crate) struct Change {
     pub(crate) inodes: Vec<(Ino, Option<Arc<Inode>>)>,
     pub(crate) dentries: Vec<(Ino, Bytes, Option<Dentry>)>,
     pub(crate) refs: BTreeMap<ExtentId, RefChange>,
+    /// How many rows more or less name a map that others name too. See [`crate::keys::frozen`].
+    pub(crate) maps: BTreeMap<u64, i64>,
     /// Rows of maps, in the order in which they change.
     pub(crate) rows: Vec<RowChange>,
     pub(crate) inode_count: i64,
@@ -61,6 +70,8 @@ pub(crate) struct Change {
     pub(crate) moves: Vec<Move>,
     /// A directory changed its place: what is known about who lies below whom is void.
     pub(crate) moved_directory: bool,
+    /// The head has other layers.
+    pub(crate) head: Option<Head>,
     pub(crate) held: Vec<Arc<Held>>,
 }
 
@@ -112,13 +123,44 @@ impl<'a> Tx<'a> {
         self.put_inode(ino, new)
     }
 
-    /// An inode that changed from `old`.
-    pub(crate) fn set_inode(&mut self, ino: Ino, old: &Inode, new: Inode) -> Arc<Inode> {
+    /// An inode that changed from `old`. Where that lies in a lower layer it stays there, so the map has one more name,
+    /// unless the new inode brings a new one.
+    pub(crate) fn set_inode(&mut self, ino: Ino, old: &Inode, mut new: Inode) -> Arc<Inode> {
         self.change.block_count += blocks(&new) - blocks(old);
+        let copied = old.layer != self.rows.head();
+        if old.kind == FileKind::File {
+            match (copied, new.map == old.map) {
+                (true, true) => {
+                    new.flags |= inode::SHARED;
+                    self.name_map(old.map, 1);
+                }
+                (false, false) => self.name_map(old.map, -1),
+                _ => {}
+            }
+        }
         self.put_inode(ino, new)
     }
 
-    fn put_inode(&mut self, ino: Ino, new: Inode) -> Arc<Inode> {
+    /// `by` more rows name a map that exists.
+    fn name_map(&mut self, map: u64, by: i64) {
+        *self.change.maps.entry(map).or_default() += by;
+    }
+
+    /// Whether the inode's map is its alone, so that its rows may change.
+    pub(crate) fn owns_map(&self, inode: &Inode) -> bool {
+        inode.layer == self.rows.head() && !inode.has(inode::SHARED)
+    }
+
+    /// The inode's row, which is about to be dropped, names its map no more. With its last name the map goes, in the
+    /// background.
+    pub(crate) fn leave_map(&mut self, inode: &Inode) {
+        if inode.layer == self.rows.head() {
+            self.name_map(inode.map, -1);
+        }
+    }
+
+    fn put_inode(&mut self, ino: Ino, mut new: Inode) -> Arc<Inode> {
+        new.layer = self.rows.head();
         self.put(|layer| inode::key(layer, ino), inode::encode(&new));
         let new = Arc::new(new);
         self.change.inodes.push((ino, Some(new.clone())));
@@ -159,9 +201,13 @@ impl<'a> Tx<'a> {
 
     /// A new row of a map; counts its reference.
     pub(crate) fn put_row(&mut self, map: u64, end: u64, row: &Row) {
-        if let Source::Extent { id, .. } = row.source {
-            self.refer(id, 1);
-            self.change.referenced += signed(row.len);
+        match row.source {
+            Source::Extent { id, .. } => {
+                self.refer(id, 1);
+                self.change.referenced += signed(row.len);
+            }
+            Source::Slice { map, .. } => self.name_map(map, 1),
+            Source::Inline(_) => {}
         }
         self.change.batch.put(map::key(map, end), map::encode(row));
         self.row_changed(map, end, row, Some(row.clone()));
@@ -186,9 +232,13 @@ impl<'a> Tx<'a> {
 
     /// A row of a map is gone; drops its reference.
     pub(crate) fn drop_row(&mut self, map: u64, end: u64, row: &Row) {
-        if let Source::Extent { id, .. } = row.source {
-            self.refer(id, -1);
-            self.change.referenced -= signed(row.len);
+        match row.source {
+            Source::Extent { id, .. } => {
+                self.refer(id, -1);
+                self.change.referenced -= signed(row.len);
+            }
+            Source::Slice { map, .. } => self.name_map(map, -1),
+            Source::Inline(_) => {}
         }
         self.change.batch.delete(map::key(map, end));
         self.row_changed(map, end, row, None);
@@ -205,6 +255,18 @@ impl<'a> Tx<'a> {
 
     pub(crate) fn moved_directory(&mut self) {
         self.change.moved_directory = true;
+    }
+
+    /// The head has other layers from now on.
+    pub(crate) fn head(&mut self, head: Head) {
+        self.change.head = Some(head);
+    }
+
+    /// The volume's totals change by this.
+    #[expect(dead_code, reason = "for restoring and removing snapshots")]
+    pub(crate) fn totals(&mut self, inodes: i64, blocks: i64) {
+        self.change.inode_count += inodes;
+        self.change.block_count += blocks;
     }
 
     pub(crate) fn counter(&mut self, which: Counter, number: u64) {

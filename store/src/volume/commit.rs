@@ -7,7 +7,7 @@
 //! An operation that found its bytes already stored may come too late: their last other user has just dropped them.
 //! Then its change is handed back ([`Outcome::Lost`]), it stores the bytes itself and sends the change again.
 
-use super::change::Change;
+use super::change::{Change, Head};
 use super::map::signed;
 use super::shared::Shared;
 use crate::api::Result;
@@ -16,8 +16,9 @@ use crate::keys::account::Account;
 use crate::keys::counter::{self, Counter};
 use crate::keys::extent::{self, Extent};
 use crate::keys::map::ExtentId;
-use crate::keys::{account, pack};
+use crate::keys::{account, frozen, garbage, pack};
 use crate::meta::{Batch, MetaError};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -100,6 +101,12 @@ async fn apply(shared: &Shared, group: Vec<Work>) {
 
 /// Shows the change in the caches and releases its locks.
 fn publish(shared: &Shared, change: Change) {
+    if let Some(Head { chain, other }) = change.head {
+        shared.rows.set_chain(chain);
+        if other {
+            shared.caches.forget_names();
+        }
+    }
     shared.caches.maps.apply(change.rows);
     shared.caches.show(change.inodes, change.dentries);
     if change.moved_directory {
@@ -138,6 +145,8 @@ struct Staged {
     batch: Batch,
     /// State of every extent touched: before the group and now.
     extents: BTreeMap<ExtentId, (Option<Extent>, Option<Extent>)>,
+    /// Names of every frozen map touched: before the group and now.
+    maps: BTreeMap<u64, (u64, u64)>,
     inodes: i64,
     blocks: i64,
     referenced: i64,
@@ -157,9 +166,20 @@ impl Staged {
             let refs = now.map_or(0, |extent| extent.refs).saturating_add_signed(wanted.delta);
             next.push((id, (refs > 0).then_some(Extent { place, refs })));
         }
+        for &map in change.maps.keys() {
+            if let Entry::Vacant(new) = self.maps.entry(map) {
+                let stored = names(shared, map).await?;
+                new.insert((stored, stored));
+            }
+        }
         for (id, extent) in next {
             if let Some(entry) = self.extents.get_mut(&id) {
                 entry.1 = extent;
+            }
+        }
+        for (map, delta) in &change.maps {
+            if let Some((_, now)) = self.maps.get_mut(map) {
+                *now = now.saturating_add_signed(*delta);
             }
         }
         self.batch.extend(std::mem::take(&mut change.batch));
@@ -221,6 +241,16 @@ impl Staged {
             self.batch.put(account::key(), account::encode(&sums));
         }
         self.account = sums;
+        for (&map, &(before, now)) in self.maps.iter().filter(|(_, (before, now))| before != now) {
+            match now {
+                0 | 1 if before == 1 => {}
+                0 | 1 => drop(self.batch.delete(frozen::key(map))),
+                _ => drop(self.batch.put(frozen::key(map), frozen::encode(now))),
+            }
+            if now == 0 {
+                self.batch.put(garbage::key(map), garbage::encode());
+            }
+        }
         if self.inodes != 0 {
             let total = shared.usage.inodes.load(Ordering::Acquire).saturating_add_signed(self.inodes);
             self.batch.put(counter::key(Counter::Inodes), counter::encode(total));
@@ -247,6 +277,17 @@ impl Staged {
         };
         add(&shared.usage.inodes, self.inodes);
         add(&shared.usage.blocks, self.blocks);
+        if self.maps.values().any(|(_, now)| *now == 0) {
+            shared.sweep.notify_one();
+        }
+    }
+}
+
+/// How many rows name a map.
+async fn names(shared: &Shared, map: u64) -> Result<u64> {
+    match shared.rows.meta().get(&frozen::key(map)).await? {
+        Some(value) => Ok(frozen::decode(&value)?),
+        None => Ok(1),
     }
 }
 

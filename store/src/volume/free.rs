@@ -3,7 +3,6 @@
 use super::{Gate, Tx, Volume};
 use crate::api::{Caller, Result};
 use crate::keys::inode::{self, Inode};
-use crate::keys::map;
 use crate::keys::orphan::{self, Orphan, Why};
 use crate::keys::{object, symlink, xattr};
 use crate::meta::after;
@@ -12,10 +11,7 @@ use mooring_protocol::types::{Attr, FileKind, Ino};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 
-/// Map rows dropped by one commit.
-const STEP: usize = 4096;
-
-/// A file with more blocks than this is freed in steps of its own, behind the commit that removes its last name.
+/// The map of a file with more blocks than this is dropped in steps of its own, behind the commit that frees the file.
 pub(crate) const FREE_AT_ONCE: u64 = 4096;
 
 /// Open handles and uploads under way: inodes that must live though they have no name. In memory only: after a
@@ -95,28 +91,20 @@ impl Volume {
         if self.orphan(ino).await?.as_ref().is_none_or(kept) {
             return Ok(false);
         }
-        let Some(mut old) = self.inode_locked(ino).await? else { return Ok(false) };
-        if old.has(inode::TRIM) {
-            old = self.finish_trim(&held, ino, old).await?;
-        }
-        while old.blocks > FREE_AT_ONCE {
-            let mut tx = self.tx(&held);
-            let dropped = self.drop_page(&mut tx, old.map).await?;
-            let mut new = Inode::clone(&old);
-            // Damage that leaves fewer rows than blocks must not make this go on for ever.
-            new.blocks = if dropped == 0 { 0 } else { old.blocks.saturating_sub(dropped) };
-            old = tx.set_inode(ino, &old, new);
-            self.commit(tx.done()).await?;
-        }
+        let Some(old) = self.inode_locked(ino).await? else { return Ok(false) };
         let mut tx = self.tx(&held);
         self.free_all(&mut tx, ino, &old).await?;
         self.commit(tx.done()).await?;
         Ok(true)
     }
 
-    /// Drops everything an inode has, and the inode. It has at most [`FREE_AT_ONCE`] blocks.
+    /// Drops everything an inode has, and the inode. A map that others name too stays; a large one goes in the
+    /// background.
     pub(crate) async fn free_all(&self, tx: &mut Tx<'_>, ino: Ino, old: &Inode) -> Result<()> {
-        if old.blocks > 0 {
+        let at_once = old.blocks <= FREE_AT_ONCE && !old.has(inode::TRIM);
+        if old.kind == FileKind::File && !(tx.owns_map(old) && at_once) {
+            tx.leave_map(old);
+        } else if old.blocks > 0 {
             for (end, row) in self.rows_between(old.map, 0, u64::MAX).await? {
                 tx.drop_row(old.map, end, &row);
             }
@@ -140,18 +128,5 @@ impl Volume {
         }
         tx.drop_inode(ino, old);
         Ok(())
-    }
-
-    /// Drops a page of a map's rows; returns the blocks they covered.
-    async fn drop_page(&self, tx: &mut Tx<'_>, map: u64) -> Result<u64> {
-        let mut blocks = 0;
-        for (rest, value) in super::rows::scan(&**self.rows().meta(), &map::prefix(map), &[], STEP).await? {
-            let key = [&map::prefix(map)[..], &rest[..]].concat();
-            let (_, end) = map::parse(&key)?;
-            let row = map::decode(&value)?;
-            tx.drop_row(map, end, &row);
-            blocks += row.blocks;
-        }
-        Ok(blocks)
     }
 }

@@ -21,6 +21,9 @@ pub(crate) struct Locks {
     /// Held shared while a confined caller is at work, exclusive while a directory changes its place: neither an
     /// ancestor walk nor a check of confinement sees a tree that changes under it.
     gate: Arc<RwLock<()>>,
+    /// Held shared by every change, exclusively while a snapshot is taken or restored. An operation that only reads
+    /// does without it, and one that changes takes it once, so nobody waits for it who holds it.
+    world: Arc<RwLock<()>>,
 }
 
 /// Locks held, released together.
@@ -28,6 +31,8 @@ pub(crate) struct Locks {
 pub(crate) struct Held {
     _guards: Vec<Guard>,
     _gate: Option<Guard>,
+    _world: Option<Guard>,
+    _moving: Option<Guard>,
 }
 
 enum Guard {
@@ -48,11 +53,19 @@ pub(crate) enum Gate {
 
 impl Locks {
     pub(crate) fn new() -> Locks {
-        Locks { stripes: (0..STRIPES).map(|_| Arc::default()).collect(), gate: Arc::default() }
+        Locks {
+            stripes: (0..STRIPES).map(|_| Arc::default()).collect(),
+            gate: Arc::default(),
+            world: Arc::default(),
+        }
     }
 
     /// Takes `write` exclusively and `read` shared.
     pub(crate) async fn lock(&self, gate: Gate, write: &[Ino], read: &[Ino]) -> Arc<Held> {
+        let world = match write {
+            [] => None,
+            _ => Some(Guard::Shared(self.world.clone().read_owned().await)),
+        };
         let gate = match gate {
             Gate::Open => None,
             Gate::Keep => Some(Guard::Shared(self.gate.clone().read_owned().await)),
@@ -72,7 +85,27 @@ impl Locks {
                 Guard::Exclusive(lock.write_owned().await)
             });
         }
-        Arc::new(Held { _guards: guards, _gate: gate })
+        Arc::new(Held { _guards: guards, _gate: gate, _world: world, _moving: None })
+    }
+
+    /// For a change that needs no inode's lock.
+    pub(crate) async fn enter(&self) -> Arc<Held> {
+        let world = Guard::Shared(self.world.clone().read_owned().await);
+        Arc::new(Held { _world: Some(world), ..Held::default() })
+    }
+
+    /// Waits for every change that is under way, and lets none begin.
+    pub(crate) async fn stop(&self) -> Arc<Held> {
+        let world = Guard::Exclusive(self.world.clone().write_owned().await);
+        Arc::new(Held { _world: Some(world), ..Held::default() })
+    }
+
+    /// The same, and nobody looks through the layers.
+    #[expect(dead_code, reason = "for restoring and removing snapshots")]
+    pub(crate) async fn stop_all(&self, rows: &super::rows::Rows) -> Arc<Held> {
+        let world = Guard::Exclusive(self.world.clone().write_owned().await);
+        let moving = Guard::Exclusive(rows.alone().await);
+        Arc::new(Held { _world: Some(world), _moving: Some(moving), ..Held::default() })
     }
 }
 

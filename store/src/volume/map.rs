@@ -14,6 +14,11 @@ const PAGE: u64 = 1024;
 const CACHED_WINDOWS: u64 = 16;
 /// Frozen maps under frozen maps are flattened long before this; deeper is damage.
 const MAX_DEPTH: u32 = 64;
+/// Rows read at a time to count blocks, and to find where data ends.
+const COUNT_PAGE: usize = 1024;
+const SEEK_PAGE: usize = 64;
+/// Bytes of a slice that an overwrite in it leaves in one row with the gap.
+const WIDE: u64 = 256 << 20;
 
 /// A new row on its way into a map.
 #[derive(Clone, Debug)]
@@ -184,6 +189,102 @@ impl Volume {
         Ok(())
     }
 
+    /// How many blocks of `[start, end)` (whole blocks) hold data. Follows slices.
+    pub(crate) async fn data_blocks(&self, map: u64, start: u64, end: u64) -> Result<u64> {
+        self.count(map, start, end, MAX_DEPTH).await
+    }
+
+    async fn count(&self, map: u64, start: u64, end: u64, depth: u32) -> Result<u64> {
+        let mut blocks = 0;
+        let mut from = start;
+        while from < end {
+            let page = self.map_page(map, from.saturating_add(1), COUNT_PAGE).await?;
+            let Some(&(last, _)) = page.last() else { break };
+            for (row_end, row) in page {
+                let row_start = row_end - row.blocks * BLOCK;
+                blocks += self.row_blocks(&row, (row_start, row_end), (start, end), depth).await?;
+            }
+            from = last;
+        }
+        Ok(blocks)
+    }
+
+    /// How many blocks of a row hold data, of those in `[start, end)`.
+    async fn row_blocks(
+        &self,
+        row: &Row,
+        at: (u64, u64),
+        (start, end): (u64, u64),
+        depth: u32,
+    ) -> Result<u64> {
+        let (from, to) = (at.0.max(start), at.1.min(end));
+        if from >= to {
+            return Ok(0);
+        }
+        match row.source {
+            Source::Slice { .. } if depth == 0 => Err(RowError::Value("map").into()),
+            Source::Slice { map, offset } => {
+                let (from, to) = (offset + from - at.0, offset + to - at.0);
+                Box::pin(self.count(map, from, to, depth - 1)).await
+            }
+            _ => Ok((to - from) / BLOCK),
+        }
+    }
+
+    /// How many blocks of a row that ends at `row_end` hold data.
+    pub(crate) async fn blocks_of(&self, row_end: u64, row: &Row) -> Result<u64> {
+        let at = (row_end - row.blocks * BLOCK, row_end);
+        self.row_blocks(row, at, at, MAX_DEPTH).await
+    }
+
+    /// The first byte in `[from, end)` of a map that is data.
+    pub(crate) async fn next_data(&self, map: u64, from: u64, end: u64) -> Result<Option<u64>> {
+        let mut at = from;
+        loop {
+            let page = self.map_page(map, at.saturating_add(1), SEEK_PAGE).await?;
+            let Some(&(last, _)) = page.last() else { return Ok(None) };
+            for (row_end, row) in page {
+                let row_start = row_end - row.blocks * BLOCK;
+                let (start, until) = (row_start.max(at), row_end.min(end));
+                if start >= end {
+                    return Ok(None);
+                }
+                let Source::Slice { map, offset } = row.source else { return Ok(Some(start)) };
+                let below = (offset + start - row_start, offset + until - row_start);
+                if let Some(found) = Box::pin(self.next_data(map, below.0, below.1)).await? {
+                    return Ok(Some(found - offset + row_start));
+                }
+            }
+            at = last;
+        }
+    }
+
+    /// The first byte in `[from, end)` of a map that is a hole, or `end`.
+    pub(crate) async fn next_hole(&self, map: u64, from: u64, end: u64) -> Result<u64> {
+        let mut at = from;
+        while at < end {
+            let page = self.map_page(map, at.saturating_add(1), SEEK_PAGE).await?;
+            if page.is_empty() {
+                return Ok(at);
+            }
+            for (row_end, row) in page {
+                let row_start = row_end - row.blocks * BLOCK;
+                if row_start > at || at >= end {
+                    return Ok(at.min(end));
+                }
+                if let Source::Slice { map, offset } = row.source {
+                    let below = (offset + at - row_start, offset + row_end.min(end) - row_start);
+                    let hole = Box::pin(self.next_hole(map, below.0, below.1)).await?;
+                    if hole < below.1 {
+                        return Ok(hole - offset + row_start);
+                    }
+                }
+                at = row_end;
+            }
+        }
+        Ok(end)
+    }
+
     /// Replaces `[start, end)` (whole blocks) by `pieces`, which lie in it; the rest becomes a hole. Returns by how many
     /// blocks the map grew.
     pub(crate) async fn replace_range(
@@ -195,23 +296,37 @@ impl Volume {
     ) -> Result<i64> {
         let mut grown = 0;
         for (row_end, row) in self.rows_between(map, start, end).await? {
-            let covered = row.blocks * BLOCK;
-            let row_start = row_end - covered;
+            let row_start = row_end - row.blocks * BLOCK;
             tx.drop_row(map, row_end, &row);
-            if row_start < start {
-                tx.put_row(map, start, &row.part(0, start - row_start));
+            let wide = matches!(row.source, Source::Slice { .. });
+            for (from, to) in kept((row_start, row_end), (start, end), wide) {
+                tx.put_row(map, to, &row.part(from - row_start, to - row_start));
             }
-            if row_end > end {
-                tx.put_row(map, row_end, &row.part(end - row_start, covered));
-            }
-            grown -= signed((row_end.min(end) - row_start.max(start)) / BLOCK);
+            grown -= signed(self.row_blocks(&row, (row_start, row_end), (start, end), MAX_DEPTH).await?);
         }
         for piece in pieces {
             tx.put_piece(map, piece);
-            grown += signed(piece.row.blocks);
+            grown += signed(self.blocks_of(piece.end(), &piece.row).await?);
         }
         Ok(grown)
     }
+}
+
+/// What stays of a row when `[start, end)` goes. Of a slice, which may be very long, only pieces up to the next multiples of
+/// [`WIDE`] are near the gap, so that the next change near it touches these alone.
+fn kept((row_start, row_end): (u64, u64), (start, end): (u64, u64), wide: bool) -> Vec<(u64, u64)> {
+    let mut kept = Vec::new();
+    let mut keep = |from: u64, cut: u64, to: u64| {
+        let cut = if wide { cut.clamp(from.min(to), to) } else { from };
+        kept.extend([(from, cut), (cut, to)].into_iter().filter(|(from, to)| from < to));
+    };
+    if row_start < start {
+        keep(row_start, start - start % WIDE, start);
+    }
+    if row_end > end {
+        keep(end, end.next_multiple_of(WIDE), row_end);
+    }
+    kept
 }
 
 pub(crate) fn signed(blocks: u64) -> i64 {

@@ -25,9 +25,10 @@ use mooring_policy::rng::Random;
 use mooring_policy::time::Clock;
 use mooring_protocol::types::{FileKind, Ino, Name};
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 
 mod access;
 mod account;
@@ -41,6 +42,7 @@ mod create;
 mod damage;
 mod dirs;
 mod free;
+mod freeze;
 mod gc;
 mod ids;
 mod linger;
@@ -53,14 +55,18 @@ mod names;
 mod read;
 mod readdir;
 mod rebuild;
+mod remote;
 mod remove;
 mod rename;
 pub(crate) mod rows;
 mod scrub;
 mod setattr;
 mod shared;
+mod snapshots;
 mod space;
+mod sweep;
 mod tree;
+mod view;
 mod write;
 mod xattr;
 
@@ -71,6 +77,7 @@ pub use gc::{GcConfig, GcState, GcTotals};
 pub use linger::LINGER;
 pub use local::LocalOptions;
 pub use rebuild::{RebuildNeeded, Rebuilt};
+pub use remote::StoreOptions;
 pub use scrub::{ScrubOptions, ScrubReport, ScrubState};
 pub use space::Space;
 
@@ -78,13 +85,12 @@ pub(crate) use change::{Change, Tx};
 pub(crate) use dirs::Dirs;
 pub(crate) use lock::{Gate, Held, Locks};
 pub(crate) use map::Piece;
-pub(crate) use remove::{Bereft, Loss};
+pub(crate) use remove::Loss;
 pub(crate) use write::WriteAs;
 
-use cache::Caches;
 use commit::{Outcome, Work};
 use rows::Rows;
-use shared::{Shared, Usage};
+use shared::Shared;
 
 /// Everything a volume is put together from.
 pub struct Parts {
@@ -119,6 +125,8 @@ pub struct Config {
     pub linger: std::time::Duration,
     /// Bytes every part of a multipart upload but the last must have.
     pub min_part_bytes: u64,
+    /// Maps of more rows are shared by reference to the whole, smaller ones row by row.
+    pub few_rows: usize,
     /// Size of a full pack; [`crate::pack::PACK_BYTES`] but for tests.
     pub pack_bytes: u32,
     /// How room is given back.
@@ -139,6 +147,7 @@ impl Default for Config {
             max_inodes: 1 << 40,
             linger: LINGER,
             min_part_bytes: 5 << 20,
+            few_rows: 64,
             pack_bytes: crate::pack::PACK_BYTES,
             gc: GcConfig::default(),
             label: None,
@@ -161,14 +170,18 @@ pub struct Volume {
     members: access::Members,
     pub(crate) pins: free::Pins,
     pub(crate) linger: Arc<linger::Linger>,
-    reaper: std::sync::OnceLock<linger::Reaper>,
+    reaper: OnceLock<linger::Reaper>,
+    sweeper: OnceLock<sweep::Sweeper>,
     pub(crate) gc: Arc<gc::Gc>,
-    collector: std::sync::OnceLock<gc::Collector>,
+    collector: OnceLock<gc::Collector>,
     pub(crate) damages: damage::Damages,
     pub(crate) stagings: crate::objects::Stagings,
     pub(crate) invisible: std::sync::atomic::AtomicU64,
+    /// Snapshots that somebody looks into.
+    views: parking_lot::Mutex<HashMap<Layer, std::sync::Weak<view::View>>>,
+    memory: Arc<Memory>,
     queue: parking_lot::RwLock<Option<mpsc::Sender<Work>>>,
-    committer: tokio::sync::Mutex<Option<tokio::task::JoinHandle<()>>>,
+    committer: tokio::sync::Mutex<Option<JoinHandle<()>>>,
 }
 
 impl std::fmt::Debug for Volume {
@@ -189,26 +202,34 @@ impl Volume {
             None => format(&*meta, &*clock).await?,
             Some(head) => chain(&*meta, head).await?,
         };
-        let usage = Usage::default();
-        usage.inodes.store(number(&*meta, Counter::Inodes).await?.unwrap_or(0), Ordering::Release);
-        usage.blocks.store(number(&*meta, Counter::Blocks).await?.unwrap_or(0), Ordering::Release);
+        let totals = (
+            number(&*meta, Counter::Inodes).await?.unwrap_or(0),
+            number(&*meta, Counter::Blocks).await?.unwrap_or(0),
+        );
         let next = number(&*meta, Counter::NextId).await?.unwrap_or(Ino::ROOT.get() + 1);
-        *usage.account.lock() = account::open(&*meta).await?;
+        let account = account::open(&*meta).await?;
         let live = live_bytes(&*meta).await?;
-        let gc = Arc::new(gc::Gc::default());
-        let shared = Arc::new(Shared {
-            rows: Rows::new(meta, chain),
-            caches: Caches::new(&memory.rows, config.window_bytes),
-            epoch: 0.into(),
-            broken: false.into(),
-            usage,
-            live: parking_lot::RwLock::new(live),
-            gc: gc.clone(),
-        });
+        let rows = Rows::new(meta, chain, rows::Moving::default());
+        let shared = Shared::new(rows, &memory, &config, totals);
+        *shared.usage.account.lock() = account;
+        *shared.live.write() = live;
+        let shared = Arc::new(shared);
         let (sender, receiver) = mpsc::channel(commit::QUEUE);
         let committer = tokio::spawn(commit::run(shared.clone(), receiver));
+        let parts = Bare { shared, packs, memory, clock, random, config, next };
+        let volume = Arc::new(Volume::assemble(parts, Some((sender, committer))));
+        volume.reaper.get_or_init(|| linger::Reaper::start(&volume));
+        volume.sweeper.get_or_init(|| sweep::Sweeper::start(&volume));
+        volume.collector.get_or_init(|| gc::Collector::start(&volume));
+        Ok(volume)
+    }
+
+    fn assemble(parts: Bare, committer: Option<(mpsc::Sender<Work>, JoinHandle<()>)>) -> Volume {
+        let Bare { shared, packs, memory, clock, random, config, next } = parts;
+        let (sender, committer) = committer.unzip();
+        let gc = shared.gc.clone();
         let linger = Arc::new(linger::Linger::new(config.linger));
-        let volume = Arc::new(Volume {
+        Volume {
             shared,
             packs,
             config,
@@ -220,18 +241,33 @@ impl Volume {
             members: access::Members::new(),
             pins: free::Pins::default(),
             linger,
-            reaper: std::sync::OnceLock::new(),
+            reaper: OnceLock::new(),
+            sweeper: OnceLock::new(),
             gc,
-            collector: std::sync::OnceLock::new(),
+            collector: OnceLock::new(),
             damages: damage::Damages::default(),
             stagings: crate::objects::Stagings::default(),
             invisible: 0.into(),
-            queue: parking_lot::RwLock::new(Some(sender)),
-            committer: tokio::sync::Mutex::new(Some(committer)),
-        });
-        volume.reaper.get_or_init(|| linger::Reaper::start(&volume));
-        volume.collector.get_or_init(|| gc::Collector::start(&volume));
-        Ok(volume)
+            views: parking_lot::Mutex::default(),
+            memory,
+            queue: parking_lot::RwLock::new(sender),
+            committer: tokio::sync::Mutex::new(committer),
+        }
+    }
+
+    /// The same volume through other layers, which nothing changes: it has no committer.
+    fn frozen(&self, chain: Vec<Layer>, config: Config, totals: (u64, u64)) -> Volume {
+        let rows = Rows::new(self.rows().meta().clone(), chain, self.rows().moving().clone());
+        let parts = Bare {
+            shared: Arc::new(Shared::new(rows, &self.memory, &config, totals)),
+            packs: self.packs.clone(),
+            memory: self.memory.clone(),
+            clock: self.clock.clone(),
+            random: self.random.clone(),
+            config,
+            next: Ino::ROOT.get() + 1,
+        };
+        Volume::assemble(parts, None)
     }
 
     /// Waits for what is under way, makes everything durable and lets go of the rows and packs. Later calls fail with
@@ -241,6 +277,9 @@ impl Volume {
     pub async fn close(&self) -> Result<()> {
         if let Some(reaper) = self.reaper.get() {
             reaper.stop();
+        }
+        if let Some(sweeper) = self.sweeper.get() {
+            sweeper.stop();
         }
         if let Some(collector) = self.collector.get() {
             collector.stop().await;
@@ -282,13 +321,27 @@ impl Volume {
         Ok(self.locks.lock(gate, write, read).await)
     }
 
+    /// Waits for every change that is under way, and lets none begin.
+    async fn stop(&self) -> Result<Arc<Held>> {
+        self.alive()?;
+        Ok(self.locks.stop().await)
+    }
+
+    /// For a change of layered rows that needs no inode's lock.
+    pub(crate) async fn enter(&self) -> Arc<Held> {
+        self.locks.enter().await
+    }
+
     /// The inode; its lock (at least shared) is held.
     pub(crate) async fn inode_locked(&self, ino: Ino) -> Result<Option<Arc<Inode>>> {
         if let Some(inode) = self.shared.caches.inode(ino) {
             return Ok(Some(inode));
         }
-        let Some(value) = self.rows().get(|layer| inode::key(layer, ino)).await? else { return Ok(None) };
-        let inode = Arc::new(inode::decode(&value)?);
+        // Until the row is cached: it must not move to another layer in between.
+        let _still = self.rows().still().await;
+        let found = self.rows().find(|layer| inode::key(layer, ino)).await?;
+        let Some((layer, value)) = found else { return Ok(None) };
+        let inode = Arc::new(Inode { layer, ..inode::decode(&value)? });
         self.shared.caches.set_inode(ino, Some(inode.clone()));
         Ok(Some(inode))
     }
@@ -320,9 +373,10 @@ impl Volume {
             return Ok(known);
         }
         let mut found = None;
+        let _still = self.rows().still().await;
         for is_dir in [false, true] {
-            let row = self.rows().get(|layer| dentry::key(layer, parent, name.as_bytes(), is_dir)).await?;
-            if let Some(value) = row {
+            let row = self.rows().find(|layer| dentry::key(layer, parent, name.as_bytes(), is_dir)).await?;
+            if let Some((_, value)) = row {
                 found = Some(dentry::decode(&value)?);
                 break;
             }
@@ -345,6 +399,7 @@ impl Volume {
     /// Applies a change. Returns when it is visible and in the journal.
     pub(crate) async fn commit(&self, change: Change) -> Result<()> {
         let mut change = Box::new(change);
+        change.batch = self.rows().bare(std::mem::take(&mut change.batch)).await?;
         loop {
             match self.submit(change).await? {
                 Outcome::Done => return Ok(()),
@@ -364,6 +419,18 @@ impl Volume {
         drop(queue);
         wait.await.map_err(|_| StoreError::Closed)
     }
+}
+
+/// What a volume is assembled from.
+struct Bare {
+    shared: Arc<Shared>,
+    packs: Arc<PackStore>,
+    memory: Arc<Memory>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    config: Config,
+    /// The first number that was never given to an inode or map.
+    next: u64,
 }
 
 async fn number(meta: &dyn Meta, which: Counter) -> Result<Option<u64>> {

@@ -1,7 +1,7 @@
 //! Reading bytes.
 
 use super::Volume;
-use super::map::{Segment, block_start};
+use super::map::{Segment, block_end, block_start};
 use crate::api::{Caller, Result};
 use crate::error::StoreError;
 use crate::keys::RowError;
@@ -72,26 +72,14 @@ impl Volume {
         if offset >= inode.size {
             return Err(StoreError::Range);
         }
-        let mut at = offset;
-        loop {
-            const PAGE: usize = 256;
-            let page = self.map_page(inode.map, at.saturating_add(1), PAGE).await?;
-            let mut rows =
-                page.into_iter().filter(|(end, row)| end - row.blocks * BLOCK < inode.size).peekable();
-            match (what, rows.peek()) {
-                (Seek::Data, None) => return Err(StoreError::Range),
-                (Seek::Data, Some((end, row))) => return Ok(at.max(end - row.blocks * BLOCK)),
-                (Seek::Hole, None) => return Ok(at.min(inode.size)),
-                (Seek::Hole, Some(_)) => {}
+        match what {
+            Seek::Data => {
+                let found = self.next_data(inode.map, offset, block_end(inode.size)).await?;
+                found.filter(|at| *at < inode.size).ok_or(StoreError::Range)
             }
-            for (end, row) in rows {
-                if end - row.blocks * BLOCK > at {
-                    return Ok(at);
-                }
-                at = end;
-            }
-            if at >= inode.size {
-                return Ok(inode.size);
+            Seek::Hole => {
+                let found = self.next_hole(inode.map, offset, block_end(inode.size)).await?;
+                Ok(found.min(inode.size))
             }
         }
     }
@@ -213,7 +201,7 @@ impl Volume {
     /// Whether a block holds data.
     pub(crate) async fn block_is_data(&self, map: u64, offset: u64) -> Result<bool> {
         let start = block_start(offset);
-        Ok(!self.rows_between(map, start, start + BLOCK).await?.is_empty())
+        Ok(self.data_blocks(map, start, start + BLOCK).await? > 0)
     }
 }
 

@@ -1,12 +1,11 @@
 //! Taking names away: unlink, rmdir.
 
 use super::dirs::Dirs;
-use super::free::FREE_AT_ONCE;
 use super::{Tx, Volume};
 use crate::api::{Caller, Result};
 use crate::error::StoreError;
 use crate::keys::dentry::Dentry;
-use crate::keys::inode::{self, Inode};
+use crate::keys::inode::Inode;
 use crate::keys::orphan::{Orphan, Why};
 use mooring_policy::action::Action;
 use mooring_protocol::types::{Attr, Ino, Name};
@@ -21,14 +20,6 @@ pub(crate) enum Loss {
     Replaced,
 }
 
-/// What became of an inode that lost a name.
-pub(crate) struct Bereft {
-    /// Its attributes after it.
-    pub(crate) attr: Attr,
-    /// It has no name, nothing pins it, and it is too large to go in the same commit.
-    pub(crate) to_free: Option<Ino>,
-}
-
 impl Volume {
     pub(super) async fn do_unlink(&self, cx: &Caller, parent: Ino, name: &Name) -> Result<Attr> {
         cx.authority.check(Action::Delete, None)?;
@@ -41,7 +32,7 @@ impl Volume {
     }
 
     async fn remove(&self, cx: &Caller, parent: Ino, name: &Name, directory: bool) -> Result<Attr> {
-        let bereft = loop {
+        loop {
             let expected = self.peek_entry(parent, name).await?;
             let child = expected.as_ref().map(|entry| entry.ino);
             let held = self.lock(cx, &[&[parent], child.as_slice()].concat(), &[]).await?;
@@ -65,17 +56,13 @@ impl Volume {
                 dirs.leave(&mut tx, parent, name, entry);
             }
             dirs.write(&mut tx, cx.now);
-            let bereft = self.lose_name(&mut tx, cx, (ino, &inode), parent, Loss::Removed).await?;
+            let attr = self.lose_name(&mut tx, cx, (ino, &inode), parent, Loss::Removed).await?;
             self.commit(tx.done()).await?;
-            break bereft;
-        };
-        if let Some(ino) = bereft.to_free {
-            self.free_orphan(ino).await?;
+            return Ok(attr);
         }
-        Ok(bereft.attr)
     }
 
-    /// The inode has one name less. With the last it is freed, or kept as an orphan of `parent` while it is pinned or
+    /// The inode has one name less; its attributes after it. With the last it is freed, or kept as an orphan of `parent` while it is pinned or
     /// lingers.
     pub(crate) async fn lose_name(
         &self,
@@ -84,14 +71,14 @@ impl Volume {
         (ino, old): (Ino, &Arc<Inode>),
         parent: Ino,
         loss: Loss,
-    ) -> Result<Bereft> {
+    ) -> Result<Attr> {
         let mut new = Inode::clone(old);
         new.nlink = if old.is_dir() { 0 } else { old.nlink.saturating_sub(1) };
         new.touch(cx.now);
         let attr = new.attr(ino);
         if new.nlink > 0 {
             tx.set_inode(ino, old, new);
-            return Ok(Bereft { attr, to_free: None });
+            return Ok(attr);
         }
         let kept = if loss == Loss::Replaced && self.linger.is_on() {
             self.linger.add(ino, old.blocks);
@@ -99,13 +86,13 @@ impl Volume {
         } else {
             self.pins.is_pinned(ino)
         };
-        if !kept && old.blocks <= FREE_AT_ONCE && !old.has(inode::TRIM) {
+        if !kept {
             self.free_all(tx, ino, old).await?;
-            return Ok(Bereft { attr, to_free: None });
+            return Ok(attr);
         }
         new.parent = 0;
         tx.set_inode(ino, old, new);
         tx.put_orphan(ino, Orphan { why: Why::Unlinked, parent });
-        Ok(Bereft { attr, to_free: (!kept).then_some(ino) })
+        Ok(attr)
     }
 }

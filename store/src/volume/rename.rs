@@ -5,7 +5,7 @@
 //! confinement runs while it walks from the target up to the root.
 
 use super::dirs::Dirs;
-use super::remove::{Bereft, Loss};
+use super::remove::Loss;
 use super::{Gate, Tx, Volume};
 use crate::api::{Caller, Renamed, Result};
 use crate::error::StoreError;
@@ -67,7 +67,7 @@ impl Volume {
             let moved = self.side(from, source).await?.ok_or(StoreError::NotFound)?;
             let target = self.side(to, target).await?;
             let mut tx = self.tx(&held);
-            let (renamed, bereft) = match (mode, target) {
+            let renamed = match (mode, target) {
                 (RenameMode::NoReplace, Some(_)) => return Err(StoreError::Exists),
                 (RenameMode::Exchange, None) => return Err(StoreError::NotFound),
                 // Two names of one inode, or twice the same name: done already.
@@ -76,15 +76,12 @@ impl Volume {
                     return Ok(Renamed { moved, other: None });
                 }
                 (RenameMode::Exchange, Some(target)) => {
-                    (self.exchange(&mut tx, cx, dirs, moved, target).await?, None)
+                    self.exchange(&mut tx, cx, dirs, moved, target).await?
                 }
                 (_, target) => self.replace(&mut tx, cx, dirs, moved, to, target).await?,
             };
             self.commit(tx.done()).await?;
             drop(held);
-            if let Some(ino) = bereft.and_then(|bereft| bereft.to_free) {
-                self.free_orphan(ino).await?;
-            }
             self.keep_linger_bounded().await?;
             return Ok(renamed);
         }
@@ -104,12 +101,12 @@ impl Volume {
         moved: Side<'_>,
         to: Spot<'_>,
         target: Option<Side<'_>>,
-    ) -> Result<(Renamed, Option<Bereft>)> {
+    ) -> Result<Renamed> {
         self.stays_a_tree(&moved, to.parent).await?;
         if dirs.now(to.parent).is_some_and(|directory| directory.nlink == 0) {
             return Err(StoreError::NotFound);
         }
-        let mut bereft = None;
+        let mut other = None;
         if let Some(target) = target {
             match (moved.inode.is_dir(), target.inode.is_dir()) {
                 (true, false) => return Err(StoreError::NotDir),
@@ -119,12 +116,12 @@ impl Volume {
             }
             dirs.leave(tx, to.parent, to.name, &target.entry);
             let target = (target.entry.ino, &target.inode);
-            bereft = Some(self.lose_name(tx, cx, target, to.parent, Loss::Replaced).await?);
+            other = Some(self.lose_name(tx, cx, target, to.parent, Loss::Replaced).await?);
         }
         dirs.leave(tx, moved.spot.parent, moved.spot.name, &moved.entry);
         let attr = arrive(tx, cx, &mut dirs, &moved, to);
         dirs.write(tx, cx.now);
-        Ok((Renamed { moved: attr, other: bereft.as_ref().map(|bereft| bereft.attr.clone()) }, bereft))
+        Ok(Renamed { moved: attr, other })
     }
 
     async fn exchange(

@@ -2,12 +2,17 @@
 //!
 //! A row of an older layer shows through unless a newer layer has the same row or a tombstone for it. Everything is
 //! written into the newest layer.
+//!
+//! In the background rows move from a layer that is no snapshot any more into the one above it. A look through several
+//! layers must not miss a row on its way, so it holds the chain still meanwhile ([`Rows::still`]).
 
 use crate::api::Result;
 use crate::keys::{Layer, TOMBSTONE};
-use crate::meta::{Batch, Meta, View, after, prefix_end};
+use crate::meta::{Batch, Meta, Op, View, after, prefix_end};
 use bytes::Bytes;
+use parking_lot::RwLock;
 use std::sync::Arc;
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock as AsyncRwLock};
 
 /// A page of rows: what follows the prefix in the key, and the value.
 pub(crate) type Page = Vec<(Bytes, Bytes)>;
@@ -16,13 +21,46 @@ pub(crate) type Page = Vec<(Bytes, Bytes)>;
 pub(crate) struct Rows {
     meta: Arc<dyn Meta>,
     /// Newest first, at least one.
-    chain: Vec<Layer>,
+    chain: RwLock<Arc<[Layer]>>,
+    /// Shared by all heads and snapshots of a volume.
+    moving: Moving,
 }
 
+/// Held shared by looks through several layers, exclusively while rows move between layers.
+pub(crate) type Moving = Arc<AsyncRwLock<()>>;
+
+/// Keeps rows in their layers.
+pub(crate) type Still = OwnedRwLockReadGuard<()>;
+
 impl Rows {
-    pub(crate) fn new(meta: Arc<dyn Meta>, chain: Vec<Layer>) -> Rows {
+    pub(crate) fn new(meta: Arc<dyn Meta>, chain: Vec<Layer>, moving: Moving) -> Rows {
         debug_assert!(!chain.is_empty(), "a head has at least its own layer");
-        Rows { meta, chain }
+        Rows { meta, chain: RwLock::new(chain.into()), moving }
+    }
+
+    /// The layers, newest first.
+    pub(crate) fn chain(&self) -> Arc<[Layer]> {
+        self.chain.read().clone()
+    }
+
+    /// From now on these are the layers. What shows through them is what showed before, or nobody looks.
+    pub(crate) fn set_chain(&self, chain: Vec<Layer>) {
+        debug_assert!(!chain.is_empty(), "a head has at least its own layer");
+        *self.chain.write() = chain.into();
+    }
+
+    pub(crate) fn moving(&self) -> &Moving {
+        &self.moving
+    }
+
+    /// Keeps rows in their layers while the guard lives. Not to be asked for twice.
+    pub(crate) async fn still(&self) -> Still {
+        self.moving.clone().read_owned().await
+    }
+
+    /// Waits until nobody looks, and lets nobody look while the guard lives.
+    pub(crate) async fn alone(&self) -> OwnedRwLockWriteGuard<()> {
+        self.moving.clone().write_owned().await
     }
 
     pub(crate) fn meta(&self) -> &Arc<dyn Meta> {
@@ -31,28 +69,65 @@ impl Rows {
 
     /// Where the head writes.
     pub(crate) fn head(&self) -> Layer {
-        self.chain.first().copied().unwrap_or(Layer::FIRST)
+        self.chain.read().first().copied().unwrap_or(Layer::FIRST)
     }
 
     /// The value of a row of a namespace family.
     pub(crate) async fn get(&self, key: impl Fn(Layer) -> Vec<u8> + Send) -> Result<Option<Bytes>> {
-        for &layer in &self.chain {
+        let _still = self.still().await;
+        Ok(self.find(key).await?.map(|(_, value)| value))
+    }
+
+    /// The value of a row, and the layer it lies in. The chain is held still.
+    pub(crate) async fn find(&self, key: impl Fn(Layer) -> Vec<u8> + Send) -> Result<Option<(Layer, Bytes)>> {
+        for &layer in self.chain().iter() {
             match self.meta.get(&key(layer)).await? {
                 Some(value) if value == TOMBSTONE => return Ok(None),
-                Some(value) => return Ok(Some(value)),
+                Some(value) => return Ok(Some((layer, value))),
                 None => {}
             }
         }
         Ok(None)
     }
 
-    /// Removes a row of the head: physically when nothing can show through.
+    /// Removes a row of the head. What hides nothing is taken away before the commit, by [`Self::bare`].
     pub(crate) fn delete(&self, batch: &mut Batch, key: impl Fn(Layer) -> Vec<u8>) {
-        if self.chain.len() == 1 {
-            batch.delete(key(self.head()));
-        } else {
-            batch.put(key(self.head()), TOMBSTONE);
+        let chain = self.chain.read();
+        match chain[..] {
+            [head] => batch.delete(key(head)),
+            _ => batch.put(key(chain.first().copied().unwrap_or(Layer::FIRST)), TOMBSTONE),
+        };
+    }
+
+    /// The batch without tombstones that hide nothing: what was made and removed since the last snapshot leaves no
+    /// trace.
+    pub(crate) async fn bare(&self, batch: Batch) -> Result<Batch> {
+        let chain = self.chain();
+        if chain.len() == 1 || !batch.ops().iter().any(is_tombstone) {
+            return Ok(batch);
         }
+        let _still = self.still().await;
+        let mut bare = Batch::new();
+        for op in batch.ops() {
+            match op {
+                Op::Put(key, _) if is_tombstone(op) && !self.hides(&chain, key).await? => {
+                    bare.delete(key.clone())
+                }
+                Op::Put(key, value) => bare.put(key.clone(), value.clone()),
+                Op::Delete(key) => bare.delete(key.clone()),
+            };
+        }
+        Ok(bare)
+    }
+
+    /// Whether a row below the head would show through if the row of this key went.
+    async fn hides(&self, chain: &[Layer], key: &Bytes) -> Result<bool> {
+        for &layer in chain.iter().skip(1) {
+            if let Some(value) = self.meta.get(&in_layer(key, layer)).await? {
+                return Ok(value != TOMBSTONE);
+            }
+        }
+        Ok(false)
     }
 
     /// Up to `limit` rows under `prefix` whose rest is at least `from`. An empty page is the end.
@@ -62,7 +137,8 @@ impl Rows {
         from: &[u8],
         limit: usize,
     ) -> Result<Page> {
-        if let [layer] = self.chain[..] {
+        let _still = self.still().await;
+        if let [layer] = self.chain()[..] {
             return scan(&*self.meta, &prefix(layer), from, limit).await;
         }
         self.merged(prefix, from, limit).await
@@ -79,7 +155,7 @@ impl Rows {
             // The newest layer wins; rows beyond the shortest non-final page are not known of all layers yet.
             let mut merged = std::collections::BTreeMap::new();
             let mut horizon: Option<Bytes> = None;
-            for &layer in &self.chain {
+            for &layer in self.chain().iter() {
                 let page = scan(&*self.meta, &prefix(layer), &from, limit).await?;
                 if let Some((last, _)) = page.last() {
                     horizon = Some(horizon.map_or(last.clone(), |known: Bytes| known.min(last.clone())));
@@ -115,6 +191,19 @@ impl Rows {
     }
 }
 
+/// The key of the same row in another layer: every namespace family has it behind its first byte.
+pub(crate) fn in_layer(key: &[u8], layer: Layer) -> Vec<u8> {
+    let mut other = key.to_vec();
+    if let Some(place) = other.get_mut(1..5) {
+        place.copy_from_slice(&layer.0.to_be_bytes());
+    }
+    other
+}
+
+fn is_tombstone(op: &Op) -> bool {
+    matches!(op, Op::Put(_, value) if value == TOMBSTONE)
+}
+
 /// Up to `limit` rows under `prefix` in one place, whose rest is at least `from`.
 pub(crate) async fn scan(meta: &dyn Meta, prefix: &[u8], from: &[u8], limit: usize) -> Result<Page> {
     let start = [prefix, from].concat();
@@ -140,7 +229,7 @@ mod tests {
 
     async fn two_layers() -> Rows {
         let meta = Arc::new(MemoryMeta::new());
-        let rows = Rows::new(meta.clone(), vec![Layer(2), Layer(1)]);
+        let rows = Rows::new(meta.clone(), vec![Layer(2), Layer(1)], Moving::default());
         let mut batch = Batch::new();
         for (layer, name, value) in
             [(1, "a", "old"), (1, "b", "old"), (1, "c", "old"), (2, "b", "new"), (2, "d", "new")]

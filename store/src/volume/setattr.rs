@@ -25,6 +25,7 @@ impl Volume {
         let mut old = self.live_inode(ino).await?;
         if set.size.is_some() {
             self.file(ino).await?;
+            old = self.own_map(&held, ino, old).await?;
             if old.has(inode::TRIM) {
                 old = self.finish_trim(&held, ino, old).await?;
             }
@@ -61,10 +62,14 @@ impl Volume {
                         tx.drop_row(file.map, end, &row);
                         let kept = row.shortened(size - start);
                         tx.put_row(file.map, start + kept.blocks * BLOCK, &kept);
-                        file.blocks = file.blocks.saturating_sub(row.blocks - kept.blocks);
+                        let cut = kept.blocks * BLOCK;
+                        if cut < row.blocks * BLOCK {
+                            let gone = self.blocks_of(end, &row.part(cut, row.blocks * BLOCK)).await?;
+                            file.blocks = file.blocks.saturating_sub(gone);
+                        }
                         continue;
                     }
-                    file.blocks = file.blocks.saturating_sub(row.blocks);
+                    file.blocks = file.blocks.saturating_sub(self.blocks_of(end, &row).await?);
                     if rows <= STEP {
                         tx.drop_row(file.map, end, &row);
                     } else {
@@ -84,6 +89,7 @@ impl Volume {
         ino: Ino,
         mut old: Arc<Inode>,
     ) -> Result<Arc<Inode>> {
+        old = self.own_map(held, ino, old).await?;
         while old.has(inode::TRIM) {
             let mut tx = self.tx(held);
             let page = self.map_page(old.map, block_end(old.size).saturating_add(1), STEP).await?;
@@ -117,6 +123,7 @@ impl Volume {
         let held = self.lock(cx, &[ino], &[]).await?;
         self.confine(cx, ino).await?;
         let mut old = self.file(ino).await?;
+        old = self.own_map(&held, ino, old).await?;
         if old.has(inode::TRIM) {
             old = self.finish_trim(&held, ino, old).await?;
         }

@@ -1,9 +1,11 @@
 //! What operations and the committer share.
 
+use super::Config;
 use super::cache::Caches;
 use super::gc::Gc;
 use super::rows::Rows;
 use crate::keys::account::Account;
+use crate::memory::Memory;
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,6 +23,26 @@ pub(crate) struct Shared {
     /// Live bytes of every pack that has any, as of the last commit.
     pub(crate) live: RwLock<HashMap<u128, u64>>,
     pub(crate) gc: Arc<Gc>,
+    /// Told when a map has become garbage.
+    pub(crate) sweep: tokio::sync::Notify,
+    /// Held while garbage is dropped, and while a map that is not finished yet stands among it.
+    pub(crate) building: tokio::sync::Mutex<()>,
+}
+
+impl Shared {
+    pub(crate) fn new(rows: Rows, memory: &Memory, config: &Config, (inodes, blocks): (u64, u64)) -> Shared {
+        Shared {
+            rows,
+            caches: Caches::new(&memory.rows, config.window_bytes),
+            epoch: 0.into(),
+            broken: false.into(),
+            usage: Usage { inodes: inodes.into(), blocks: blocks.into(), account: Mutex::default() },
+            live: RwLock::default(),
+            gc: Arc::new(Gc::default()),
+            sweep: tokio::sync::Notify::new(),
+            building: tokio::sync::Mutex::default(),
+        }
+    }
 }
 
 /// Totals of a volume, as of the last commit.

@@ -98,6 +98,7 @@ impl Volume {
         how: WriteAs,
     ) -> Result<Arc<Inode>> {
         let end = offset + data.len() as u64;
+        old = self.own_map(held, ino, old).await?;
         if end > old.size && old.has(inode::TRIM) {
             old = self.finish_trim(held, ino, old).await?;
         }

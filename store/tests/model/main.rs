@@ -8,6 +8,7 @@
 
 mod files;
 mod objects;
+mod snapshots;
 #[path = "../volumes/mod.rs"]
 mod volumes;
 
@@ -17,7 +18,7 @@ use mooring_protocol::types::{
     Allocate, Attr, FileKind, Ino, Name, NewNode, RenameMode, Seek, SetAttr, SetTime, Time, XattrMode,
 };
 use mooring_store::api::{
-    Caller, Condition, ListQuery, ObjectMeta, Objects, PartInfo, Result, Staged, Tree, WriteAt,
+    Caller, Condition, ListQuery, ObjectMeta, Objects, PartInfo, Result, Snapshots, Staged, Tree, WriteAt,
 };
 use mooring_store::error::StoreError;
 use mooring_store::oracle::Oracle;
@@ -65,6 +66,8 @@ fn with_small_parts(dir: &Path) -> LocalOptions {
         extent_bytes: 16 << 10,
         // Small, so that files have many.
         window_bytes: 32 << 10,
+        // So are maps.
+        few_rows: 2,
         // Small, so that packs die and are rewritten; when, the run decides.
         pack_bytes: 256 << 10,
         gc: GcConfig { interval: std::time::Duration::ZERO, bytes_per_second: 0 },
@@ -211,6 +214,7 @@ impl Run {
             90..=93 => self.list().await,
             94..=96 => self.multipart().await,
             97 => self.collect().await,
+            98 => self.snapshot().await,
             _ => self.look().await,
         }
     }
@@ -251,6 +255,7 @@ impl Run {
             assert_eq!(one, two);
         }
         assert_eq!(one.len(), two.len());
+        self.compare_snapshots().await;
         let report = self.volume.check().await.unwrap();
         assert_eq!(report.findings, []);
     }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 pub mod dump;
+pub mod faulty;
 pub mod medium;
 
 use mooring_policy::action::Action;

@@ -23,13 +23,16 @@ pub use settings::BlockCache;
 use super::{Batch, Data, Meta, MetaError, Op, Rows, SCAN_PAGE_BYTES, Seq, View, Watermarks};
 use crate::backend::{DirLock, Shortage, SpaceGuard, VolumeDir};
 use crate::journal::{Journal, JournalError, JournalOptions, RecoveryWork, Reservation};
+use crate::realm::Durability;
 use crate::seal::{BlockSealer, VolumeKeys};
+use crate::upstream::Upstream;
 use async_trait::async_trait;
 use bytes::Bytes;
 use clock::EngineClock;
 use mooring_policy::rng::Random;
 use mooring_policy::time::Clock;
 use object_store::local::LocalFileSystem;
+use object_store::prefix::PrefixStore;
 use slatedb::config::{CloseOptions, FlushOptions, FlushType, ScanOptions};
 use slatedb::{CloseReason, Db, ErrorKind, GarbageCollectorBuilder, WriteBatch};
 use std::ops::Bound;
@@ -80,8 +83,12 @@ pub struct SlateMeta {
     path: PathBuf,
     recovered: RecoveryWork,
     received: AtomicU64,
+    /// Where the journal's records go from here; `None` when the directory is the store.
+    upstream: Option<Arc<Upstream>>,
     /// Sequence of the last row that was there at open.
     opened_at: u64,
+    /// Sequence of the last row that was in the store at open.
+    stored_at: u64,
     space: SpaceGuard,
     /// Let go of by a close that ended well, though others may still hold a volume that answers nothing any more.
     lock: parking_lot::Mutex<Option<Arc<DirLock>>>,
@@ -90,12 +97,22 @@ pub struct SlateMeta {
 impl SlateMeta {
     /// Opens the volume, replaying what a stop left in the journal.
     pub async fn open(options: SlateOptions) -> Result<Arc<Self>, MetaError> {
+        Self::open_over(options, None).await
+    }
+
+    /// Like [`Self::open`], with the tables, and behind the journal the log, in an object store.
+    pub async fn open_over(
+        options: SlateOptions,
+        upstream: Option<Arc<Upstream>>,
+    ) -> Result<Arc<Self>, MetaError> {
         let path = options.dir.path().to_path_buf();
         let shared = Arc::new(Shared::default());
         let clock = Arc::new(EngineClock::new(Arc::clone(&options.clock)));
-        let db = build(&options, &shared, clock).await.map_err(|error| match shared.failure.get() {
-            Some(failure) => MetaError::Journal(failure.clone()),
-            None => engine_error(&path, error),
+        let db = build(&options, &shared, clock, upstream.as_ref()).await.map_err(|error| {
+            match shared.failure.get() {
+                Some(failure) => MetaError::Journal(failure.clone()),
+                None => engine_error(&path, error),
+            }
         })?;
         let journal = shared.journal.get().cloned().ok_or_else(|| MetaError::Closed {
             path: path.clone(),
@@ -104,9 +121,13 @@ impl SlateMeta {
         let recovered = shared.recovered.get().copied().unwrap_or_default();
         let tables = db.manifest().last_l0_seq();
         let opened_at = tables.max(shared.replayed_seq.load(Ordering::Relaxed));
+        // Tables are made of what is stored.
+        let stored_at = tables.max(upstream.as_ref().map_or(0, |upstream| upstream.progress().synced_seq));
         let opened = Arc::new(Self {
             db,
             journal,
+            upstream,
+            stored_at,
             path,
             recovered,
             received: AtomicU64::new(opened_at),
@@ -145,7 +166,10 @@ impl SlateMeta {
     pub async fn flush(&self) -> Result<(), MetaError> {
         // Replay begins behind what was synced when a memtable is closed, so sync first: otherwise the records just
         // moved stay needed until the next one.
-        self.sync().await?;
+        let id = self.journal.sync().await.map_err(|error| self.journal_failed(error))?;
+        if let Some(upstream) = &self.upstream {
+            upstream.want(id).await.map_err(|error| self.journal_failed(error))?;
+        }
         let options = FlushOptions { flush_type: FlushType::MemTable };
         self.db.flush_with_options(options).await.map_err(|error| self.failed(error))
     }
@@ -165,6 +189,7 @@ impl SlateMeta {
             Err(JournalError::Closed { path }) => {
                 MetaError::Closed { path, reason: "closed by its owner".to_owned() }
             }
+            Err(JournalError::Fenced { path, .. }) => MetaError::Fenced { path },
             Err(error) => MetaError::Journal(error),
         }
     }
@@ -174,6 +199,7 @@ impl SlateMeta {
             JournalError::Closed { path } => {
                 MetaError::Closed { path, reason: "closed by its owner".to_owned() }
             }
+            JournalError::Fenced { path, .. } => MetaError::Fenced { path },
             JournalError::NoSpace { path } => {
                 let free = self.space.free().unwrap_or(0);
                 MetaError::NoSpace { path, free, need: crate::journal::FILE_BYTES }
@@ -190,10 +216,22 @@ async fn build(
     options: &SlateOptions,
     shared: &Arc<Shared>,
     clock: Arc<EngineClock>,
+    upstream: Option<&Arc<Upstream>>,
 ) -> Result<Db, slatedb::Error> {
     let invalid = |error: &dyn std::fmt::Display| slatedb::Error::invalid(error.to_string());
-    let store = LocalFileSystem::new_with_prefix(options.dir.meta()).map_err(|error| invalid(&error))?;
-    let store: Arc<dyn object_store::ObjectStore> = Arc::new(store.with_fsync(true));
+    let (store, settings, gc_options): (Arc<dyn object_store::ObjectStore>, _, _) = match upstream {
+        None => {
+            let store =
+                LocalFileSystem::new_with_prefix(options.dir.meta()).map_err(|error| invalid(&error))?;
+            (Arc::new(store.with_fsync(true)), settings::settings(), settings::garbage_collector())
+        }
+        Some(upstream) => {
+            let place = upstream.place();
+            let store = PrefixStore::new(Arc::clone(place.store()), place.path("meta"));
+            let gc_options = settings::garbage_collector_on_store(place.backing.replaces);
+            (Arc::new(store), settings::settings_on_store(), gc_options)
+        }
+    };
     let sealer = BlockSealer::new(options.keys.clone(), options.random.as_ref());
     let sealer = Arc::new(sealer.map_err(|error| invalid(&error))?);
     let store: Arc<dyn object_store::ObjectStore> =
@@ -204,12 +242,13 @@ async fn build(
         ..JournalOptions::new(options.dir.journal(), options.keys.clone(), Arc::clone(&options.random))
     };
     let (shared_too, data) = (Arc::clone(shared), options.data.clone());
-    let init = Init { options: journal, data, shared: shared_too, clock: Arc::clone(&clock) };
+    let (clock_too, upstream_too) = (Arc::clone(&clock), upstream.cloned());
+    let init = Init { options: journal, data, shared: shared_too, clock: clock_too, upstream: upstream_too };
     let collector = GarbageCollectorBuilder::new(settings::DB_PATH, Arc::clone(&store))
-        .with_options(settings::garbage_collector())
-        .with_wal_gc(Arc::new(Collector { shared: Arc::clone(shared) }));
+        .with_options(gc_options)
+        .with_wal_gc(Arc::new(Collector { shared: Arc::clone(shared), upstream: upstream.cloned() }));
     Db::builder(settings::DB_PATH, store)
-        .with_settings(settings::settings())
+        .with_settings(settings)
         .with_wal_writer(Box::new(init))
         .with_gc_builder(collector)
         .with_system_clock(clock)
@@ -277,19 +316,30 @@ impl Meta for SlateMeta {
 
     async fn sync(&self) -> Result<Seq, MetaError> {
         let seq = self.watermarks().received;
-        self.journal.sync().await.map_err(|error| self.journal_failed(error))?;
+        let id = self.journal.sync().await.map_err(|error| self.journal_failed(error))?;
+        if let Some(upstream) = self.upstream.as_ref().filter(|up| up.class() == Durability::Store) {
+            upstream.want(id).await.map_err(|error| self.journal_failed(error))?;
+        }
         Ok(seq)
     }
 
     fn watermarks(&self) -> Watermarks {
-        // The order of the loads keeps journalled <= received.
+        // The order of the loads keeps journalled <= received, and the last line stored <= journalled.
         let journalled = Seq(self.journal.progress().synced_seq.max(self.opened_at));
         let received = Seq(self.received.load(Ordering::Acquire).max(journalled.0));
-        Watermarks { received, journalled, stored: journalled }
+        let stored = match &self.upstream {
+            None => journalled,
+            Some(upstream) => Seq(upstream.progress().synced_seq.max(self.stored_at).min(journalled.0)),
+        };
+        Watermarks { received, journalled, stored }
     }
 
     async fn close(self: Arc<Self>) -> Result<(), MetaError> {
         self.journal.sync().await.map_err(|error| self.journal_failed(error))?;
+        if let Some(upstream) = &self.upstream {
+            // What does not get there in time is in the journal.
+            let _ = tokio::time::timeout(CLOSE_WITHIN, upstream.want(self.journal.appended_id())).await;
+        }
         let to_tables = CloseOptions { flush_type: Some(FlushType::MemTable) };
         let closed = match tokio::time::timeout(CLOSE_WITHIN, self.db.close_with_options(to_tables)).await {
             Ok(closed) => closed.map(|()| true).map_err(|error| engine_error(&self.path, error)),
@@ -299,6 +349,9 @@ impl Meta for SlateMeta {
             }
         };
         // Nothing is lost by stopping the journal last: it was synced, and nothing commits any more.
+        if let Some(upstream) = &self.upstream {
+            upstream.close(CLOSE_WITHIN).await;
+        }
         let _ = self.journal.close().await;
         if closed? {
             self.lock.lock().take();
@@ -356,6 +409,9 @@ impl View for Frozen {
 impl Drop for SlateMeta {
     fn drop(&mut self) {
         self.journal.abandon();
+        if let Some(upstream) = &self.upstream {
+            upstream.stop();
+        }
         // The engine's background tasks do not end by themselves.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let db = self.db.clone();

@@ -54,6 +54,12 @@ pub(super) fn encode(seq: u64, rows: &[RowEntry], out: &mut Vec<u8>) {
     }
 }
 
+/// The sequence of a record; `None` when it is not of this form.
+pub(super) fn sequence(mut body: &[u8]) -> Option<u64> {
+    (body.try_get_u8().ok()? == VERSION).then_some(())?;
+    body.try_get_u64_le().ok()
+}
+
 /// The rows of a record and their sequence; `None` when it is not of this form.
 pub(super) fn decode(body: Vec<u8>) -> Option<(u64, Vec<RowEntry>)> {
     let mut body = Bytes::from(body);

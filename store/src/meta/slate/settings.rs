@@ -67,6 +67,41 @@ pub(super) fn settings() -> Settings {
     }
 }
 
+/// Settings for tables on an object store.
+pub(super) fn settings_on_store() -> Settings {
+    Settings {
+        // A request each time, for every open volume.
+        manifest_poll_interval: Duration::from_secs(10),
+        // A store that fails comes back. What waits meanwhile is bounded by `max_unflushed_bytes`.
+        object_store_max_retries: None,
+        manifest_update_timeout: Duration::from_secs(3600),
+        // Each flush of a memtable is an object; the log has its own bound.
+        max_wal_flushes_before_l0_flush: 1 << 16,
+        compactor_options: Some(CompactorOptions {
+            poll_interval: Duration::from_secs(10),
+            ..CompactorOptions::default()
+        }),
+        ..settings()
+    }
+}
+
+/// The collector's options for an object store; `replaces` when it can replace an object on condition, by which a
+/// process that has lost the volume is kept from removing what its successor made.
+pub(super) fn garbage_collector_on_store(replaces: bool) -> GarbageCollectorOptions {
+    let mut options = garbage_collector();
+    let lists =
+        [&mut options.manifest_options, &mut options.compacted_options, &mut options.compactions_options];
+    for part in lists.into_iter().flatten() {
+        part.interval = Some(Duration::from_secs(1800));
+    }
+    if let Some(log) = &mut options.wal_options {
+        log.interval = Some(Duration::from_secs(30));
+    }
+    options.boundary_files_enabled = replaces;
+    options.object_store_max_retries = None;
+    options
+}
+
 pub(super) fn garbage_collector() -> GarbageCollectorOptions {
     let every = |interval, min_age| {
         Some(GarbageCollectorDirectoryOptions { interval: Some(interval), min_age, ..Default::default() })

@@ -10,7 +10,9 @@ use super::rows;
 use crate::journal::{
     self, Journal, JournalError, JournalOptions, JournalWriter, Progress, Recovery, RecoveryWork, Replay,
 };
+use crate::upstream::{Record, Upstream};
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::FutureExt;
 use slatedb::RowEntry;
 use slatedb::wal::{
@@ -48,6 +50,8 @@ pub(super) struct Init {
     pub data: Option<Arc<dyn Data>>,
     pub shared: Arc<Shared>,
     pub clock: Arc<EngineClock>,
+    /// Where the journal's records go from here, when the directory is not the store.
+    pub upstream: Option<Arc<Upstream>>,
 }
 
 #[async_trait]
@@ -68,6 +72,16 @@ impl WriterInit for Init {
         }
         let _ = self.shared.recovered.set(recovery.work());
         let replay = Some(recovery.replay(after));
+        let tail = match self.upstream.clone() {
+            None => None,
+            Some(upstream) => {
+                let (tail, whole) = (recovery.replay(after), recovery.next_id() - 1);
+                let path = self.options.dir.clone();
+                let read = tokio::task::spawn_blocking(move || behind(tail, upstream.stored(), whole, path));
+                let read = read.await.map_err(|error| WalError::InternalError(Arc::new(error)))?;
+                Some(read.map_err(|error| self.shared.fail(error))?)
+            }
+        };
         let writer = JournalWriter::start(recovery, epoch);
         if manifest.manifest().checkpoints().is_empty() {
             // The collector comes every few seconds, to a process that lives so long.
@@ -78,15 +92,40 @@ impl WriterInit for Init {
             collected.map_err(|error| self.shared.fail(error))?;
         }
         let _ = self.shared.journal.set(Arc::clone(writer.journal()));
+        if let (Some(upstream), Some((tail, seq))) = (&self.upstream, tail) {
+            upstream.begin(Arc::clone(writer.journal()), tail, seq);
+        }
         Ok(WriterInitResult {
             replay_iterator: Box::new(Replayed {
                 replay,
                 shared: Arc::clone(&self.shared),
                 clock: Arc::clone(&self.clock),
             }),
-            wal_writer: Box::new(Writer { writer }),
+            wal_writer: Box::new(Writer { writer, upstream: self.upstream.clone() }),
         })
     }
+}
+
+/// The records behind `stored`, and the sequence of the last that is not.
+fn behind(
+    mut replay: Replay,
+    stored: u64,
+    last: u64,
+    path: std::path::PathBuf,
+) -> Result<(Vec<Record>, u64), JournalError> {
+    if last < stored {
+        return Err(JournalError::Behind { path, have: last, stored });
+    }
+    let (mut tail, mut before) = (Vec::new(), 0);
+    while let Some((id, body)) = replay.next_record()? {
+        let seq = rows::sequence(&body).ok_or_else(|| replay.not_understood(id))?;
+        if id <= stored {
+            before = seq;
+        } else {
+            tail.push(Record { id, seq, body: Bytes::from(body) });
+        }
+    }
+    Ok((tail, before))
 }
 
 /// Recovers the journal, up to the first record whose bytes did not survive.
@@ -168,6 +207,7 @@ fn read_portion(replay: &mut Replay) -> Result<Option<WalRows>, JournalError> {
 
 struct Writer {
     writer: JournalWriter,
+    upstream: Option<Arc<Upstream>>,
 }
 
 #[async_trait]
@@ -176,7 +216,18 @@ impl WalWriter for Writer {
         let Some(seq) = batch.first().map(|row| row.seq) else {
             return Ok(());
         };
-        let appended = self.writer.append(seq, |out| rows::encode(seq, batch, out));
+        let appended = match &self.upstream {
+            None => self.writer.append(seq, |out| rows::encode(seq, batch, out)),
+            Some(upstream) => {
+                let mut body = Vec::new();
+                rows::encode(seq, batch, &mut body);
+                let appended = self.writer.append(seq, |out| out.extend_from_slice(&body));
+                if let Ok(id) = appended {
+                    upstream.push(Record { id, seq, body: body.into() });
+                }
+                appended
+            }
+        };
         appended.map(|_| ()).map_err(|error| wal_error(&error))
     }
 
@@ -184,17 +235,24 @@ impl WalWriter for Writer {
         let journal = Arc::clone(self.writer.journal());
         journal.check().map_err(|error| wal_error(&error))?;
         let wal_id = journal.appended_id();
-        let completion =
-            async move { journal.sync().await.map(|_| ()).map_err(|error| wal_error(&error)) }.boxed();
-        Ok(WalFlushResult { wal_id, completion })
+        let upstream = self.upstream.clone();
+        let completion = async move {
+            let synced = journal.sync().await;
+            let stored = match (synced, upstream) {
+                (Ok(id), Some(upstream)) => upstream.want(id).await,
+                (synced, _) => synced.map(|_| ()),
+            };
+            stored.map_err(|error| wal_error(&error))
+        };
+        Ok(WalFlushResult { wal_id, completion: completion.boxed() })
     }
 
     fn observer(&self) -> Box<dyn WalObserver> {
-        Box::new(Observer { journal: Arc::clone(self.writer.journal()) })
+        Box::new(Observer { journal: Arc::clone(self.writer.journal()), upstream: self.upstream.clone() })
     }
 
     fn status(&self) -> Result<WalStatus, WalStatus> {
-        status(&self.writer.journal().progress())
+        status(&progress(self.writer.journal(), self.upstream.as_ref()))
     }
 
     async fn close(&mut self) -> Result<(), WalError> {
@@ -205,22 +263,42 @@ impl WalWriter for Writer {
     }
 }
 
+/// What the engine may rely on: with a store beyond the directory, only what is there, so that its tables, which are
+/// there too, never hold rows that the log could not bring back.
+fn progress(journal: &Journal, upstream: Option<&Arc<Upstream>>) -> Progress {
+    upstream.map_or_else(|| journal.progress(), |upstream| upstream.progress())
+}
+
 struct Observer {
     journal: Arc<Journal>,
+    upstream: Option<Arc<Upstream>>,
 }
 
 #[async_trait]
 impl WalObserver for Observer {
     fn status(&self) -> Result<WalStatus, WalStatus> {
-        status(&self.journal.progress())
+        status(&progress(&self.journal, self.upstream.as_ref()))
     }
 
     fn subscribe(&self, listener: WalStatusListener) -> Result<(), WalError> {
-        self.journal.listen(Arc::new(move |progress| {
+        let tell = move |progress: &Progress| {
             listener(match status(progress) {
                 Ok(status) => WalEvent::WalFlushed(status),
                 Err(status) => WalEvent::WalClosed(status),
             });
+        };
+        let Some(upstream) = &self.upstream else {
+            self.journal.listen(Arc::new(tell));
+            return Ok(());
+        };
+        let tell = Arc::new(tell);
+        upstream.listen(tell.clone());
+        // When the journal stops, nothing more comes to the store.
+        let upstream = Arc::downgrade(upstream);
+        self.journal.listen(Arc::new(move |progress: &Progress| {
+            if let (true, Some(upstream)) = (progress.stopped.is_some(), upstream.upgrade()) {
+                tell(&upstream.progress());
+            }
         }));
         Ok(())
     }
@@ -242,6 +320,7 @@ fn wal_error(error: &JournalError) -> WalError {
     let source = Arc::new(error.clone());
     match error {
         JournalError::Closed { .. } => WalError::Closed,
+        JournalError::Fenced { .. } => WalError::Fenced,
         JournalError::Corrupt { .. } | JournalError::Gap { .. } | JournalError::Version { .. } => {
             WalError::DataError(source)
         }
@@ -252,6 +331,7 @@ fn wal_error(error: &JournalError) -> WalError {
 /// Removes journal files when the engine says which records its manifests still need.
 pub(super) struct Collector {
     pub shared: Arc<Shared>,
+    pub upstream: Option<Arc<Upstream>>,
 }
 
 #[async_trait]
@@ -266,6 +346,12 @@ impl WalGc for Collector {
             return Ok(());
         };
         let needed: Vec<_> = needed.iter().map(inclusive).collect();
+        if let Some(upstream) = &self.upstream {
+            let first = needed.iter().map(|range| *range.start()).min().unwrap_or(u64::MAX);
+            let removed = upstream.collect(first).await;
+            let removed = removed.map_err(|error| WalError::Unavailable(Arc::new(error)))?;
+            tracing::debug!(removed, "removed objects of the log");
+        }
         let collected = tokio::task::spawn_blocking(move || journal.collect(&needed)).await;
         let removed = collected
             .map_err(|error| WalError::InternalError(Arc::new(error)))?

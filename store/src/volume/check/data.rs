@@ -6,61 +6,97 @@ use crate::keys::counter::Counter;
 use crate::keys::inode;
 use crate::keys::map::{BLOCK, ExtentId, Source};
 use crate::pack::PackId;
-use mooring_protocol::types::Ino;
+use mooring_protocol::types::{FileKind, Ino};
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) fn check(all: &All, report: &mut Report) {
     report.kind = Kind::Extents;
     let refs = maps(all, report);
+    super::layers::names(all, report);
     extents(all, &refs, report);
     report.kind = Kind::Counters;
     counters(all, report);
     account(all, report);
 }
 
+/// Rows of all maps; what they refer to.
 fn maps(all: &All, report: &mut Report) -> BTreeMap<ExtentId, u64> {
     let mut refs: BTreeMap<ExtentId, u64> = BTreeMap::new();
-    let owners: BTreeMap<u64, _> = all.inodes.iter().map(|(ino, inode)| (inode.map, (ino, inode))).collect();
+    let owners: BTreeMap<u64, Ino> = all.inodes.iter().map(|(ino, inode)| (inode.map, *ino)).collect();
     for (map, rows) in &all.maps {
-        let Some((ino, inode)) = owners.get(map) else {
-            report.say(format!("map {map} belongs to no inode"));
-            continue;
-        };
-        let trims = inode.has(inode::TRIM);
-        let (mut behind, mut blocks) = (0, 0);
+        let (owner, mut behind) = (owners.get(map).copied(), 0);
         for (end, row) in rows {
-            let start = end - row.blocks * BLOCK;
+            let start = end.saturating_sub(row.blocks * BLOCK);
             if start < behind {
-                report.of(**ino, format!("rows of {ino:?} overlap at {start}"));
+                report.of_some(owner, format!("rows of map {map} overlap at {start}"));
             }
             if row.len > row.blocks * BLOCK || row.len + BLOCK <= row.blocks * BLOCK {
                 let (len, blocks) = (row.len, row.blocks);
-                report.of(**ino, format!("row of {ino:?} at {start} holds {len} bytes in {blocks} blocks"));
-            }
-            if start + row.len > inode.size && !trims {
-                report.of(**ino, format!("row of {ino:?} at {start} goes beyond its end {}", inode.size));
-            }
-            if start < inode.size {
-                blocks += row.blocks;
+                report.of_some(
+                    owner,
+                    format!("row of map {map} at {start} holds {len} bytes in {blocks} blocks"),
+                );
             }
             behind = *end;
-            source(all, (**ino, &row.source), row.len, &mut refs, report);
-        }
-        if blocks != inode.blocks {
-            report.of(**ino, format!("{ino:?} counts {} blocks, not {blocks}", inode.blocks));
+            source(all, (*map, owner, &row.source), row.len, &mut refs, report);
         }
     }
-    for (ino, inode) in all.inodes.iter().filter(|(_, inode)| inode.blocks > 0) {
-        if !all.maps.contains_key(&inode.map) {
-            report.of(*ino, format!("{ino:?} counts {} blocks and has no map", inode.blocks));
-        }
-    }
+    owners_of(all, report);
     refs
+}
+
+/// Files against the maps they read through.
+pub(super) fn owners(all: &All, report: &mut Report) {
+    report.kind = Kind::Extents;
+    owners_of(all, report);
+}
+
+fn owners_of(all: &All, report: &mut Report) {
+    for (ino, inode) in all.inodes.iter().filter(|(_, inode)| inode.kind == FileKind::File) {
+        let none = Vec::new();
+        let rows = all.maps.get(&inode.map).unwrap_or(&none);
+        for (end, row) in rows.iter().filter(|_| !inode.has(inode::TRIM)) {
+            let start = end.saturating_sub(row.blocks * BLOCK);
+            if start + row.len > inode.size {
+                report.of(*ino, format!("row of {ino:?} at {start} goes beyond its end {}", inode.size));
+            }
+        }
+        let until = inode.size.div_ceil(BLOCK) * BLOCK;
+        let (blocks, depth) = shown(all, inode.map, (0, until), usize::from(inode::MAX_DEPTH) + 1);
+        if blocks != inode.blocks {
+            report.of(*ino, format!("{ino:?} counts {} blocks, not {blocks}", inode.blocks));
+        }
+        if depth > usize::from(inode.depth()) {
+            report.of(*ino, format!("{ino:?} says its map is nested {} deep, not {depth}", inode.depth()));
+        }
+    }
+}
+
+/// Blocks of a map that show data in a range, and how deep slices are nested.
+fn shown(all: &All, map: u64, (from, to): (u64, u64), left: usize) -> (u64, usize) {
+    let (mut blocks, mut depth) = (0, 0);
+    let Some(rows) = all.maps.get(&map).filter(|_| left > 0) else { return (0, 0) };
+    let first = rows.partition_point(|(end, _)| *end <= from);
+    for (end, row) in &rows[first..] {
+        let start = end.saturating_sub(row.blocks * BLOCK);
+        let (cut, until) = (start.max(from), (*end).min(to));
+        if cut >= until {
+            break;
+        }
+        if let Source::Slice { map, offset } = row.source {
+            let below = (offset + cut - start, offset + until - start);
+            let (more, deep) = shown(all, map, below, left - 1);
+            (blocks, depth) = (blocks + more, depth.max(deep + 1));
+        } else {
+            blocks += (until - cut) / BLOCK;
+        }
+    }
+    (blocks, depth)
 }
 
 fn source(
     all: &All,
-    (ino, source): (Ino, &Source),
+    (map, owner, source): (u64, Option<Ino>, &Source),
     len: u64,
     refs: &mut BTreeMap<ExtentId, u64>,
     report: &mut Report,
@@ -70,19 +106,20 @@ fn source(
             *refs.entry(*id).or_default() += 1;
             let raw = all.extents.get(id).map(|extent| u64::from(extent.place.raw_len));
             if raw.is_none_or(|raw| u64::from(*skip) + len > raw) {
-                report.of(
-                    ino,
-                    format!("a row of {ino:?} wants {len} bytes behind {skip} of an extent of {raw:?}"),
+                report.of_some(
+                    owner,
+                    format!("a row of map {map} wants {len} bytes behind {skip} of an extent of {raw:?}"),
                 );
             }
         }
         Source::Inline(bytes) if bytes.len() as u64 != len => {
-            report.of(ino, format!("a row of {ino:?} of {len} bytes holds {}", bytes.len()));
+            report.of_some(owner, format!("a row of map {map} of {len} bytes holds {}", bytes.len()));
         }
         Source::Inline(_) => {}
-        Source::Slice { map, .. } => {
-            report.of(ino, format!("a slice of map {map} in a volume without snapshots"))
+        Source::Slice { map: below, .. } if !all.maps.contains_key(below) => {
+            report.of_some(owner, format!("a slice of map {below}, which has no rows, in map {map}"));
         }
+        Source::Slice { .. } => {}
     }
 }
 
@@ -124,7 +161,9 @@ fn account(all: &All, report: &mut Report) {
 
 fn counters(all: &All, report: &mut Report) {
     let blocks: u64 = all.inodes.values().map(|inode| inode.blocks).sum();
-    let highest = all.inodes.iter().map(|(ino, inode)| ino.get().max(inode.map)).max().unwrap_or(0);
+    let inodes = all.inodes.keys().map(|ino| ino.get());
+    let highest = inodes.chain(all.maps.keys().copied()).chain(all.layers.named.keys().copied()).max();
+    let highest = highest.unwrap_or(0);
     for &(which, number) in &all.counters {
         let right = match which {
             Counter::Inodes => all.inodes.len() as u64,

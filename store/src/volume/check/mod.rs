@@ -10,7 +10,8 @@
 //!                  ─▶ packs: reverse maps, places; with `data`, every extent is read and hashed
 //! ```
 //!
-//! It keeps the rows in memory: about half a kilobyte for each inode. It checks volumes of one layer.
+//! It keeps the rows in memory: about half a kilobyte for each inode. The head is held against itself through its layers,
+//! then each snapshot through its own; maps and references are counted once, over the rows of all layers ([`layers`]).
 
 use super::Volume;
 use super::rows::scan_view;
@@ -25,8 +26,8 @@ use crate::keys::part::Part;
 use crate::keys::side::Side;
 use crate::keys::upload::Upload;
 use crate::keys::{
-    RowError, account, backlink, counter, dentry, extent, inode, map, object, orphan, pack, part, side,
-    symlink, upload, xattr,
+    RowError, TOMBSTONE, account, backlink, counter, dentry, extent, inode, map, object, orphan, pack, part,
+    side, symlink, upload, xattr,
 };
 use crate::meta::after;
 use bytes::Bytes;
@@ -34,6 +35,7 @@ use mooring_protocol::types::Ino;
 use std::collections::{BTreeMap, BTreeSet};
 
 mod data;
+mod layers;
 mod packs;
 mod repair;
 mod report;
@@ -62,10 +64,20 @@ struct All {
     account: Option<Account>,
     /// Entries found twice under one name, as a file and as a directory.
     twice: Vec<(Ino, Bytes)>,
+    /// Entries by parent and cursor, and attributes by name, until all layers are read.
+    cursors: BTreeMap<(Ino, Bytes), Dentry>,
+    attributes: BTreeSet<(Ino, Bytes)>,
+    layers: layers::Layers,
 }
 
 impl All {
     fn add(&mut self, key: &Bytes, value: &Bytes) -> Result<(), RowError> {
+        if !self.layers.shows(key, value)? {
+            return Ok(());
+        }
+        if value == TOMBSTONE {
+            return self.remove(key);
+        }
         match key.first() {
             Some(b'i') => {
                 let (_, ino) = inode::parse(key)?;
@@ -73,17 +85,17 @@ impl All {
             }
             Some(b'd') => {
                 let (_, parent, cursor) = dentry::parse(key)?;
-                let name = Bytes::copy_from_slice(cursor.strip_suffix(b"/").unwrap_or(cursor));
-                if self.dentries.insert((parent, name.clone()), dentry::decode(value)?).is_some() {
-                    self.twice.push((parent, name));
-                }
+                self.cursors.insert((parent, Bytes::copy_from_slice(cursor)), dentry::decode(value)?);
             }
             Some(b'b') => {
                 let (_, ino, parent, name) = backlink::parse(key)?;
                 backlink::decode(value)?;
                 self.backlinks.insert((ino, parent, Bytes::copy_from_slice(name)));
             }
-            Some(b'x') => *self.xattrs.entry(xattr::parse(key)?.1).or_default() += 1,
+            Some(b'x') => {
+                let (_, ino, name) = xattr::parse(key)?;
+                self.attributes.insert((ino, Bytes::copy_from_slice(name)));
+            }
             Some(b'l') => {
                 let (_, ino) = symlink::parse(key)?;
                 self.symlinks.insert(ino, symlink::decode(value)?.len() as u64);
@@ -128,7 +140,7 @@ impl All {
             }
             Some(b'a') => self.account = Some(account::decode(value)?),
             Some(b'c') => self.counters.push((counter::parse(key)?, counter::decode(value)?)),
-            Some(b'y') => {}
+            Some(b'y' | b'n' | b'f' | b'g') => {}
             _ => return Err(RowError::Key { family: "any", key: key.escape_ascii().to_string() }),
         }
         Ok(())
@@ -138,18 +150,69 @@ impl All {
 impl All {
     /// Every row of a view.
     async fn read(view: &dyn crate::meta::View, report: &mut Report) -> Result<All> {
+        All::read_through(view, layers::Layers::read(view).await?, report).await
+    }
+
+    /// Every row of a view, those with layers as they show through some.
+    async fn read_through(
+        view: &dyn crate::meta::View,
+        layers: layers::Layers,
+        report: &mut Report,
+    ) -> Result<All> {
         const PAGE: usize = 4096;
-        let mut all = All::default();
+        let mut all = All { layers, ..All::default() };
         let mut from = Vec::new();
         loop {
             let page = scan_view(view, &[], &from, PAGE).await?;
-            let Some((last, _)) = page.last() else { return Ok(all) };
+            let Some((last, _)) = page.last() else { break };
             from = after(last);
             for (key, value) in page {
                 if let Err(error) = all.add(&key, &value) {
                     report.say(error.to_string());
                 }
             }
+        }
+        all.settle();
+        Ok(all)
+    }
+
+    /// A newer layer hides the row. Layers lie in the order in which they were made, so it was read before.
+    fn remove(&mut self, key: &Bytes) -> Result<(), RowError> {
+        match key.first() {
+            Some(b'i') => drop(self.inodes.remove(&inode::parse(key)?.1)),
+            Some(b'd') => {
+                let (_, parent, cursor) = dentry::parse(key)?;
+                self.cursors.remove(&(parent, Bytes::copy_from_slice(cursor)));
+            }
+            Some(b'b') => {
+                let (_, ino, parent, name) = backlink::parse(key)?;
+                self.backlinks.remove(&(ino, parent, Bytes::copy_from_slice(name)));
+            }
+            Some(b'x') => {
+                let (_, ino, name) = xattr::parse(key)?;
+                self.attributes.remove(&(ino, Bytes::copy_from_slice(name)));
+            }
+            Some(b'l') => drop(self.symlinks.remove(&symlink::parse(key)?.1)),
+            Some(b's') => {
+                let (_, dir, rest) = side::parse(key)?;
+                self.sides.remove(&(dir, Bytes::copy_from_slice(rest)));
+            }
+            Some(b'm') => drop(self.objects.remove(&object::parse(key)?.1)),
+            Some(b'o') => drop(self.orphans.remove(&orphan::parse(key)?.1)),
+            _ => return Err(RowError::Value("tombstone")),
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self) {
+        for ((parent, cursor), entry) in std::mem::take(&mut self.cursors) {
+            let name = cursor.slice(..cursor.strip_suffix(b"/").unwrap_or(&cursor).len());
+            if self.dentries.insert((parent, name.clone()), entry).is_some() {
+                self.twice.push((parent, name));
+            }
+        }
+        for (ino, _) in std::mem::take(&mut self.attributes) {
+            *self.xattrs.entry(ino).or_default() += 1;
         }
     }
 
@@ -186,7 +249,9 @@ impl Volume {
         let mut report = Report { kind: Kind::Rows, ..Report::default() };
         let view = self.rows().meta().view().await?;
         let all = All::read(&*view, &mut report).await?;
+        layers::snapshots(&*view, &all, &mut report).await?;
         drop(view);
+        report.kind = Kind::Rows;
         report.inodes = all.inodes.len() as u64;
         report.orphans = all.orphans.len() as u64;
         report.extents = all.extents.len() as u64;

@@ -132,6 +132,10 @@ impl Report {
         self.hurts(BTreeSet::from([ino]), what);
     }
 
+    pub(super) fn of_some(&mut self, ino: Option<Ino>, what: String) {
+        self.hurts(ino.into_iter().collect(), what);
+    }
+
     /// A row of an inode that is not there: repair removes it.
     pub(super) fn stray(&mut self, what: String) {
         self.repairs.stray();

@@ -231,6 +231,7 @@ impl Volume {
     /// What was done until the error stays done.
     pub async fn collect_garbage(&self) -> Result<GcTotals> {
         let before = self.gc_totals();
+        self.sweep().await?;
         while let Step::Did(_) = self.gc_step(true, true).await? {}
         let after = self.gc_totals();
         Ok(GcTotals {

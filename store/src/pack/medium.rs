@@ -1,0 +1,103 @@
+//! What a pack is read from: a file, or an object of the store.
+
+use super::error::PackError;
+use super::extent::PackId;
+use crate::backend::Place;
+use object_store::path::Path as Key;
+use object_store::{Error, ObjectStoreExt};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a read asks a store that does not answer.
+const READ_LIMIT: Duration = Duration::from_secs(20);
+
+/// A pack to read from.
+pub(super) enum PackFile {
+    /// On this host.
+    Local(Arc<File>),
+    /// In the store.
+    Remote(RemotePack),
+}
+
+/// A pack in the store.
+pub(super) struct RemotePack {
+    place: Place,
+    key: Key,
+    runtime: tokio::runtime::Handle,
+}
+
+impl PackFile {
+    /// The file at `path`, or the store's object of that name when there is no such file.
+    pub fn open(path: &Path, pack: PackId, place: Option<&Place>) -> Result<Self, PackError> {
+        match File::open(path) {
+            Ok(file) => Ok(Self::Local(Arc::new(file))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let name = path.file_name().and_then(|name| name.to_str());
+                let (Some(place), Some(name)) = (place, name) else {
+                    return Err(PackError::Missing { pack });
+                };
+                let runtime = tokio::runtime::Handle::try_current()
+                    .map_err(|error| PackError::io("open", path, std::io::Error::other(error)))?;
+                Ok(Self::Remote(RemotePack { place: place.clone(), key: key(place, name), runtime }))
+            }
+            Err(error) => Err(PackError::io("open", path, error)),
+        }
+    }
+
+    /// Reads all of `buffer`. Blocking; for a pack in the store, not on a thread of the runtime.
+    pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
+        match self {
+            Self::Local(file) => file.read_exact_at(buffer, offset),
+            Self::Remote(remote) => remote.read_exact_at(buffer, offset),
+        }
+    }
+
+    /// Its length. Blocking like [`Self::read_exact_at`].
+    pub fn len(&self) -> std::io::Result<u64> {
+        match self {
+            Self::Local(file) => Ok(file.metadata()?.len()),
+            Self::Remote(remote) => {
+                let head = || remote.place.store().head(&remote.key);
+                let asked = remote.runtime.block_on(remote.place.within(READ_LIMIT, head));
+                Ok(asked.map_err(to_io)?.size)
+            }
+        }
+    }
+
+    /// Waits for a turn to read from the store; a file needs none.
+    pub async fn turn(&self) -> Option<tokio::sync::OwnedSemaphorePermit> {
+        match self {
+            Self::Local(_) => None,
+            // The semaphore is never closed.
+            Self::Remote(remote) => Arc::clone(&remote.place.backing.reads).acquire_owned().await.ok(),
+        }
+    }
+}
+
+impl RemotePack {
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
+        let range = offset..offset + buffer.len() as u64;
+        let get = || self.place.store().get_range(&self.key, range.clone());
+        let bytes = self.runtime.block_on(self.place.within(READ_LIMIT, get)).map_err(to_io)?;
+        if bytes.len() != buffer.len() {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        buffer.copy_from_slice(&bytes);
+        Ok(())
+    }
+}
+
+/// The object of a pack whose file is called `name`.
+pub(super) fn key(place: &Place, name: &str) -> Key {
+    place.path("packs").join(name)
+}
+
+fn to_io(error: Error) -> std::io::Error {
+    match error {
+        Error::NotFound { .. } => std::io::Error::new(std::io::ErrorKind::NotFound, error),
+        error => std::io::Error::other(error),
+    }
+}

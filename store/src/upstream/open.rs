@@ -1,0 +1,258 @@
+//! Opening the log: finding its end, deciding whether the journal here goes on from it, and taking it over.
+
+use super::format::{self, Content, Head, Kind, Object};
+use super::lineage::Lineage;
+use super::{Live, State, Upstream, UpstreamError, object};
+use crate::backend::{BackendError, OPEN_LIMIT, Place, VolumeDir, sync_dir};
+use crate::journal::Progress;
+use crate::realm::Durability;
+use crate::seal::VolumeKeys;
+use futures::{FutureExt, StreamExt, TryStreamExt};
+use mooring_policy::rng::Random;
+use object_store::{Error, ObjectStoreExt, PutMode};
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::sync::{Arc, OnceLock};
+use tokio::sync::{Notify, watch};
+
+/// Others may open the volume at the same moment; who loses tries again.
+const TRIES: usize = 8;
+
+/// Objects fetched side by side.
+const FETCHES: usize = 8;
+
+/// What the log of a volume needs to open.
+#[derive(Clone)]
+pub struct UpstreamOptions {
+    /// Where it is.
+    pub place: Place,
+    /// The directory beside it, prepared and locked.
+    pub dir: VolumeDir,
+    /// Keys of the volume.
+    pub keys: VolumeKeys,
+    /// Salts come from here.
+    pub random: Arc<dyn Random>,
+    /// What a sync waits for.
+    pub class: Durability,
+    /// Opens a volume of class `host` though another host has changes that the store has not.
+    pub accept_loss: bool,
+    /// What this host is called, for who finds the volume taken.
+    pub owner: String,
+}
+
+impl UpstreamOptions {
+    pub(super) fn failed(&self, op: &'static str, error: Error) -> UpstreamError {
+        self.place.backing.error(op, error).into()
+    }
+
+    async fn numbers(&self) -> Result<Vec<u64>, UpstreamError> {
+        let prefix = self.place.path("log");
+        let list = || self.place.store().list(Some(&prefix)).try_collect::<Vec<_>>();
+        let found = self.place.within(OPEN_LIMIT, list).await;
+        let found = found.map_err(|error| self.failed("list the log of a volume in", error))?;
+        let mut numbers: Vec<u64> =
+            found.iter().filter_map(|found| found.location.filename()?.parse().ok()).collect();
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    /// An object; `None` when it is not there.
+    pub(super) async fn fetch(&self, number: u64) -> Result<Option<Object>, UpstreamError> {
+        let path = object(&self.place, number);
+        let get = || async { self.place.store().get(&path).await?.bytes().await };
+        match self.place.within(OPEN_LIMIT, get).await {
+            Ok(bytes) => format::decode(bytes, number, &self.keys, path.as_ref()).map(Some),
+            Err(Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(self.failed("read the log of a volume in", error)),
+        }
+    }
+}
+
+impl Upstream {
+    /// Takes the log over: whoever wrote it before writes it no more. Afterwards the directory holds a journal, and
+    /// packs, that go on from where the log ends.
+    pub async fn open(options: UpstreamOptions) -> Result<Arc<Self>, UpstreamError> {
+        for _ in 0..TRIES {
+            if let Some(upstream) = Self::try_open(&options).await? {
+                return Ok(Arc::new(upstream));
+            }
+        }
+        Err(UpstreamError::Contended { place: options.place.name() })
+    }
+
+    /// `None` when somebody else was first.
+    async fn try_open(options: &UpstreamOptions) -> Result<Option<Self>, UpstreamError> {
+        let numbers = options.numbers().await?;
+        let last = match numbers.last() {
+            // Nothing removes the last object but the removal of the volume.
+            Some(number) => match options.fetch(*number).await? {
+                Some(last) => Some(last),
+                None => return Ok(None),
+            },
+            None => None,
+        };
+        let lineage = Lineage::read(&options.dir)?;
+        let ended = last.as_ref().map_or(0, |last| last.head.epoch);
+        if last.is_none() && lineage.is_some_and(|lineage| lineage.confirmed > 0) {
+            let dir = options.dir.path().display().to_string();
+            return Err(UpstreamError::Vanished { place: options.place.name(), dir });
+        }
+        let ours = lineage.is_some_and(|lineage| lineage.covers(ended));
+        if !ours {
+            if let Some(last) = &last {
+                refuse_loss(options, last)?;
+            }
+            set_aside(options, lineage)?;
+        }
+        let epoch = ended.max(lineage.unwrap_or_default().highest()) + 1;
+        let confirmed = if ours { ended } else { 0 };
+        Lineage { confirmed, claiming: epoch }.write(&options.dir)?;
+        let Some(opened) = claim(options, last.as_ref(), epoch).await? else { return Ok(None) };
+        let mut upstream = Self::new(options, opened, epoch);
+        upstream.look_over(options, &numbers, !ours && last.is_some()).await?;
+        Lineage { confirmed: epoch, claiming: epoch }.write(&options.dir)?;
+        Ok(Some(upstream))
+    }
+
+    fn new(options: &UpstreamOptions, opened: Head, epoch: u64) -> Self {
+        let live =
+            VecDeque::from([Live { number: opened.number, last_id: opened.last_id, packs: Vec::new() }]);
+        let next_number = opened.number + 1;
+        let state = State { next_number, queue: VecDeque::new(), queued_bytes: 0, live, wanted: 0 };
+        let progress = Progress { synced_id: opened.last_id, synced_seq: opened.last_seq, stopped: None };
+        Self {
+            place: options.place.clone(),
+            dir: options.dir.clone(),
+            keys: options.keys.clone(),
+            random: Arc::clone(&options.random),
+            class: options.class,
+            owner: options.owner.clone(),
+            epoch,
+            state: Mutex::new(state),
+            progress: watch::channel(progress).0,
+            listeners: Mutex::new(Vec::new()),
+            wake: Notify::new(),
+            stop: watch::channel(false).0,
+            journal: OnceLock::new(),
+            packs: Mutex::new(std::sync::Weak::new()),
+            task: Mutex::new(None),
+        }
+    }
+
+    /// Reads the objects that were there before; makes the journal here anew from them when `import`.
+    async fn look_over(
+        &mut self,
+        options: &UpstreamOptions,
+        numbers: &[u64],
+        import: bool,
+    ) -> Result<(), UpstreamError> {
+        let mut importing = if import { Some(super::import::Import::begin(options).await?) } else { None };
+        // Boxed, or the compiler cannot tell that whoever opens a volume may move between threads.
+        let fetches: Vec<_> = numbers.iter().map(|number| options.fetch(*number).boxed()).collect();
+        let mut objects = futures::stream::iter(fetches).buffered(FETCHES);
+        let mut live = VecDeque::new();
+        while let Some(object) = objects.try_next().await? {
+            // Collected a moment ago: the tables have it.
+            let Some(object) = object else { continue };
+            let packs = object.pieces.iter().map(|piece| piece.pack).collect();
+            live.push_back(Live { number: object.head.number, last_id: object.head.last_id, packs });
+            if let Some(importing) = &mut importing {
+                importing.add(object).await?;
+            }
+        }
+        if let Some(importing) = importing {
+            importing.end().await?;
+        }
+        let state = self.state.get_mut();
+        live.append(&mut state.live);
+        state.live = live;
+        Ok(())
+    }
+
+    /// Makes the journal and the packs here anew from the log, whatever they hold: they turned out to lack what the
+    /// store has.
+    pub(crate) async fn import_again(&self, options: &UpstreamOptions) -> Result<(), UpstreamError> {
+        set_aside(options, Some(Lineage { confirmed: self.epoch, claiming: self.epoch }))?;
+        let numbers: Vec<u64> = self.state.lock().live.iter().map(|live| live.number).collect();
+        let mut importing = super::import::Import::begin(options).await?;
+        for number in numbers {
+            if let Some(object) = options.fetch(number).await? {
+                importing.add(object).await?;
+            }
+        }
+        importing.end().await
+    }
+}
+
+/// What a host has acknowledged and the store has not is not given up unasked.
+fn refuse_loss(options: &UpstreamOptions, last: &Object) -> Result<(), UpstreamError> {
+    if options.class == Durability::Store || last.head.kind == Kind::Closed {
+        return Ok(());
+    }
+    let (owner, stored, place) = (last.owner.clone(), last.head.last_id, options.place.name());
+    if !options.accept_loss {
+        return Err(UpstreamError::HostOwns { place, owner, stored });
+    }
+    tracing::warn!(%place, %owner, stored, "given up: what this host acknowledged behind the record named");
+    Ok(())
+}
+
+/// Makes room for the log's own content: another host has written since. Of class `host` what is here is kept aside,
+/// because it was acknowledged and the store may not have it.
+fn set_aside(options: &UpstreamOptions, lineage: Option<Lineage>) -> Result<(), BackendError> {
+    let dir = &options.dir;
+    let io = |error| BackendError::io("set aside what is in", dir.path(), error);
+    let epoch = lineage.unwrap_or_default().highest();
+    for path in [dir.journal(), dir.packs()] {
+        let used = std::fs::read_dir(&path).map_err(io)?.next().is_some();
+        if !used {
+            continue;
+        }
+        if options.class == Durability::Store {
+            std::fs::remove_dir_all(&path).map_err(io)?;
+            continue;
+        }
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let to = dir.path().join(format!("lost-{epoch}-{name}"));
+        if to.exists() {
+            std::fs::remove_dir_all(&to).map_err(io)?;
+        }
+        std::fs::rename(&path, &to).map_err(io)?;
+        tracing::warn!(kept = %to.display(), "another host has written this volume since; what was here is kept aside");
+    }
+    dir.prepare()?;
+    sync_dir(dir.path())
+}
+
+/// Puts our first object behind the last. `None` when somebody else did so first.
+async fn claim(
+    options: &UpstreamOptions,
+    last: Option<&Object>,
+    epoch: u64,
+) -> Result<Option<Head>, UpstreamError> {
+    let (number, last_id, last_seq) =
+        last.map_or((0, 0, 0), |last| (last.head.number, last.head.last_id, last.head.last_seq));
+    let mut head = Head {
+        kind: Kind::Opened,
+        volume: options.keys.volume().get(),
+        epoch,
+        number: number + 1,
+        first_id: last_id + 1,
+        last_id,
+        last_seq,
+        salt: [0; 32],
+    };
+    let content = Content { owner: &options.owner, pieces: &[], records: &[] };
+    let bytes = bytes::Bytes::from(format::encode(&mut head, &content, &options.keys, &*options.random)?);
+    let path = object(&options.place, head.number);
+    let put = || options.place.store().put_opts(&path, bytes.clone().into(), PutMode::Create.into());
+    match options.place.within(OPEN_LIMIT, put).await {
+        Ok(_) => Ok(Some(head)),
+        Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => {
+            // Ours, when the answer to an earlier request was lost.
+            let found = options.fetch(head.number).await?;
+            Ok(found.is_some_and(|found| found.head.salt == head.salt).then_some(head))
+        }
+        Err(error) => Err(options.failed("open a volume in", error)),
+    }
+}
