@@ -33,6 +33,7 @@ use crate::journal::JournalOptions;
 use crate::keys::counter::{self, Counter};
 use crate::keys::extent::{self, Extent};
 use crate::keys::inode::{self, Inode};
+use crate::keys::{TOMBSTONE, frozen};
 use crate::keys::map::{BLOCK, ExtentId, Row, Source};
 use crate::meta::{Batch, Meta, Op, Seq};
 use crate::pack::{Entry, ExtentRef, PackError, PackId, PackStore};
@@ -356,8 +357,13 @@ fn by_map(late: Vec<Late>, rows: &BTreeMap<Bytes, Bytes>) -> Result<Newer> {
         entries.sort_unstable_by_key(|late| (late.epoch, late.entry.extent.pack, late.entry.extent.offset));
     }
     for (key, value) in rows.range(Bytes::from_static(b"i")..Bytes::from_static(b"j")) {
+        if value == TOMBSTONE {
+            continue;
+        }
         let ((_, ino), inode) = (inode::parse(key)?, inode::decode(value)?);
-        if inode.kind == FileKind::File && inode.nlink > 0 {
+        // A map that others show too must not change.
+        let shared = rows.contains_key(&frozen::key(inode.map)[..]);
+        if inode.kind == FileKind::File && inode.nlink > 0 && !shared {
             newer.files.insert(inode.map, ino);
         }
     }
@@ -383,9 +389,14 @@ async fn add(volume: &Volume, newer: &Newer, report: &mut Rebuilt) -> Result<()>
     let now = Time::from_millis(volume.clock.now().as_millis());
     let cx = Caller { authority: Arc::new(Operator), root: Ino::ROOT, confined: false, now, trace: 0 };
     for (map, entries) in &newer.maps {
-        let known = newer.files.get(map).filter(|_| is_certain(entries));
-        match known {
-            Some(&ino) => {
+        let known = newer.files.get(map).copied().filter(|_| is_certain(entries));
+        // Of a snapshot alone, it is not there to be written.
+        let there = match known {
+            Some(ino) => volume.peek_inode(ino).await?.filter(|inode| inode.map == *map).map(|_| ino),
+            None => None,
+        };
+        match there {
+            Some(ino) => {
                 volume.refer(&cx, ino, entries).await?;
                 report.extended += 1;
             }
