@@ -416,6 +416,17 @@ pub trait Snapshots: Objects {
     async fn snapshot_create(&self, cx: &Caller, name: &str) -> Result<SnapshotInfo>;
     /// All snapshots, in the order of their names.
     async fn snapshots(&self, cx: &Caller) -> Result<Vec<SnapshotInfo>>;
+    /// Removes a snapshot. Durable on return; what only it needed is freed in the background. `NotFound` when there is
+    /// none of that name.
+    async fn snapshot_remove(&self, cx: &Caller, name: &str) -> Result<()>;
+    /// Makes the volume what it was, at once and as a whole; the snapshot stays, and so do all others. Durable on return.
+    ///
+    /// What was made since is gone: its inodes are `Stale`, for open handles too, and their numbers are never given
+    /// again. Inodes that are in the snapshot have their old content, names, times and **version**, which may be lower than
+    /// before. So whoever caches anything of this volume (leases, attributes, pages, listings, ETags) must let go of all
+    /// of it: the caller recalls every lease and has unsent writes handed in or thrown away before the call, and grants
+    /// nothing until it has returned. Multipart uploads under way are given up, also when the call fails.
+    async fn snapshot_restore(&self, cx: &Caller, name: &str) -> Result<()>;
     /// The volume as it was. Every method that changes something is refused with `ReadOnly`; authority is asked as
     /// ever, and inode numbers are those of the volume at that time. Once the snapshot is removed everything in the view
     /// is `Stale`.

@@ -199,6 +199,40 @@ impl Volume {
         crate::api::Tree::sync(self).await
     }
 
+    /// Forgets all uploads and their parts, whose inodes go otherwise.
+    pub(crate) async fn give_up_uploads(&self) -> Result<()> {
+        const PAGE: usize = 512;
+        for family in [upload::family(), part::family()] {
+            let end = prefix_end(&family);
+            let mut from = family.clone();
+            loop {
+                let page = self.rows().meta().scan(&from, &end, PAGE).await?;
+                let Some((last, _)) = page.last() else { break };
+                from = after(last);
+                let held = self.lock_gate(Gate::Open, &[], &[]).await?;
+                let mut tx = self.tx(&held);
+                page.iter().for_each(|(key, _)| tx.delete_plain(key.to_vec()));
+                self.commit(tx.done()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Inodes that are parts of uploads under way.
+    pub(crate) async fn part_inodes(&self) -> Result<std::collections::BTreeSet<Ino>> {
+        const PAGE: usize = 512;
+        let mut found = std::collections::BTreeSet::new();
+        let (mut from, end) = (part::family(), prefix_end(&part::family()));
+        loop {
+            let page = self.rows().meta().scan(&from, &end, PAGE).await?;
+            let Some((last, _)) = page.last() else { return Ok(found) };
+            from = after(last);
+            for (_, value) in page {
+                found.insert(part::decode(&value)?.ino);
+            }
+        }
+    }
+
     /// Forgets uploads that were completed long ago.
     pub(crate) async fn forget_completed(&self) -> Result<()> {
         const PAGE: usize = 512;

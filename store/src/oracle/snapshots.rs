@@ -1,11 +1,12 @@
 //! [`Snapshots`] of the oracle: a copy of everything.
 
-use super::Oracle;
+use super::{Oracle, State};
 use crate::api::{Caller, Objects, Result, SnapshotInfo, Snapshots};
 use crate::error::StoreError;
 use async_trait::async_trait;
 use mooring_policy::action::Action;
 use mooring_protocol::types::FileKind;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 fn may_change(cx: &Caller) -> Result<()> {
@@ -48,6 +49,28 @@ impl Snapshots for Oracle {
     async fn snapshots(&self, cx: &Caller) -> Result<Vec<SnapshotInfo>> {
         cx.authority.check(Action::List, None)?;
         Ok(self.snapshots.lock().values().map(|(_, info)| info.clone()).collect())
+    }
+
+    async fn snapshot_remove(&self, cx: &Caller, name: &str) -> Result<()> {
+        may_change(cx)?;
+        check_name(name)?;
+        self.snapshots.lock().remove(name).map(drop).ok_or(StoreError::NotFound)
+    }
+
+    async fn snapshot_restore(&self, cx: &Caller, name: &str) -> Result<()> {
+        may_change(cx)?;
+        check_name(name)?;
+        let then = self.snapshots.lock().get(name).map(|(state, _)| state.clone());
+        let then = then.ok_or(StoreError::NotFound)?;
+        let mut state = self.state();
+        let (next, operations) = (state.next, state.operations);
+        *state = State { next, operations, uploads: BTreeMap::new(), ..then };
+        for node in state.nodes.values_mut() {
+            (node.pins, node.staged, node.part) = (0, false, false);
+        }
+        let all: Vec<_> = state.nodes.keys().copied().collect();
+        all.into_iter().for_each(|ino| state.reap(ino));
+        Ok(())
     }
 
     async fn snapshot_view(&self, cx: &Caller, name: &str) -> Result<Arc<dyn Objects>> {

@@ -142,7 +142,7 @@ impl<'a> Tx<'a> {
     }
 
     /// `by` more rows name a map that exists.
-    fn name_map(&mut self, map: u64, by: i64) {
+    pub(crate) fn name_map(&mut self, map: u64, by: i64) {
         *self.change.maps.entry(map).or_default() += by;
     }
 
@@ -165,6 +165,11 @@ impl<'a> Tx<'a> {
         let new = Arc::new(new);
         self.change.inodes.push((ino, Some(new.clone())));
         new
+    }
+
+    /// The inode's row lies elsewhere now: it is looked up again.
+    pub(crate) fn forget_inode(&mut self, ino: Ino) {
+        self.change.inodes.push((ino, None));
     }
 
     /// The inode is gone.
@@ -263,7 +268,6 @@ impl<'a> Tx<'a> {
     }
 
     /// The volume's totals change by this.
-    #[expect(dead_code, reason = "for restoring and removing snapshots")]
     pub(crate) fn totals(&mut self, inodes: i64, blocks: i64) {
         self.change.inode_count += inodes;
         self.change.block_count += blocks;

@@ -6,10 +6,11 @@ use crate::keys::inode::{self, Inode};
 use crate::keys::orphan::{self, Orphan, Why};
 use crate::keys::{object, symlink, xattr};
 use crate::meta::after;
+use bytes::Bytes;
 use mooring_policy::action::Action;
 use mooring_protocol::types::{Attr, FileKind, Ino};
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// The map of a file with more blocks than this is dropped in steps of its own, behind the commit that frees the file.
 pub(crate) const FREE_AT_ONCE: u64 = 4096;
@@ -59,20 +60,33 @@ impl Volume {
     }
 
     pub(super) async fn do_purge_orphans(&self) -> Result<u64> {
+        let freed = self.purge(false).await?;
+        self.forget_completed().await?;
+        Ok(freed)
+    }
+
+    /// Frees every orphan that may go. `restored`: also parts of uploads that were given up with the head they belonged to,
+    /// and inodes that lingered there.
+    pub(super) async fn purge(&self, restored: bool) -> Result<u64> {
         const PAGE: usize = 1024;
         let mut freed = 0;
         let mut from = Vec::new();
         loop {
             let page = self.rows().page(orphan::prefix, &from, PAGE).await?;
-            let Some((last, _)) = page.last() else {
-                self.forget_completed().await?;
-                return Ok(freed);
-            };
+            let Some((last, _)) = page.last() else { return Ok(freed) };
             from = after(last);
+            // Looked up behind the orphans: a part among them that is none of these has lost its upload.
+            let is_part = |(_, value): &(Bytes, Bytes)| {
+                orphan::decode(value).is_ok_and(|orphan| orphan.why == Why::Part)
+            };
+            let parts = if page.iter().any(is_part) { self.part_inodes().await? } else { BTreeSet::new() };
             for (rest, _) in page {
                 let key = [&orphan::prefix(self.rows().head())[..], &rest[..]].concat();
                 let (_, ino) = orphan::parse(&key)?;
-                freed += u64::from(self.free_orphan(ino).await?);
+                if restored && !self.pins.is_pinned(ino) {
+                    self.linger.forget(ino);
+                }
+                freed += u64::from(self.free(ino, !parts.contains(&ino)).await?);
             }
         }
     }
@@ -85,9 +99,15 @@ impl Volume {
 
     /// Frees an orphan that nothing pins, that does not linger and that no part keeps; whether it did.
     pub(crate) async fn free_orphan(&self, ino: Ino) -> Result<bool> {
+        self.free(ino, false).await
+    }
+
+    /// With `lost` also what was a part: its upload is gone.
+    async fn free(&self, ino: Ino, lost: bool) -> Result<bool> {
         let held = self.lock_gate(Gate::Open, &[ino], &[]).await?;
-        let kept =
-            |orphan: &Orphan| orphan.why == Why::Part || self.pins.is_pinned(ino) || self.linger.holds(ino);
+        let kept = |orphan: &Orphan| {
+            (orphan.why == Why::Part && !lost) || self.pins.is_pinned(ino) || self.linger.holds(ino)
+        };
         if self.orphan(ino).await?.as_ref().is_none_or(kept) {
             return Ok(false);
         }

@@ -92,6 +92,14 @@ impl Linger {
         }
     }
 
+    /// The inode lingers no more.
+    pub(crate) fn forget(&self, ino: Ino) {
+        let mut state = self.state.lock();
+        if let Some((_, blocks)) = state.inodes.remove(&ino) {
+            state.blocks -= blocks;
+        }
+    }
+
     /// Whether the inode lingers still.
     pub(crate) fn holds(&self, ino: Ino) -> bool {
         self.state.lock().inodes.contains_key(&ino)

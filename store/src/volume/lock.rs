@@ -94,6 +94,13 @@ impl Locks {
         Arc::new(Held { _world: Some(world), ..Held::default() })
     }
 
+    /// The same, and nobody looks through the layers.
+    pub(crate) async fn enter_alone(&self, rows: &super::rows::Rows) -> Arc<Held> {
+        let world = Guard::Shared(self.world.clone().read_owned().await);
+        let moving = Guard::Exclusive(rows.alone().await);
+        Arc::new(Held { _world: Some(world), _moving: Some(moving), ..Held::default() })
+    }
+
     /// Waits for every change that is under way, and lets none begin.
     pub(crate) async fn stop(&self) -> Arc<Held> {
         let world = Guard::Exclusive(self.world.clone().write_owned().await);
@@ -101,7 +108,6 @@ impl Locks {
     }
 
     /// The same, and nobody looks through the layers.
-    #[expect(dead_code, reason = "for restoring and removing snapshots")]
     pub(crate) async fn stop_all(&self, rows: &super::rows::Rows) -> Arc<Held> {
         let world = Guard::Exclusive(self.world.clone().write_owned().await);
         let moving = Guard::Exclusive(rows.alone().await);

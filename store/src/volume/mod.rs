@@ -45,6 +45,7 @@ mod free;
 mod freeze;
 mod gc;
 mod ids;
+mod layers;
 mod linger;
 mod local;
 mod lock;
@@ -172,6 +173,8 @@ pub struct Volume {
     pub(crate) linger: Arc<linger::Linger>,
     reaper: OnceLock<linger::Reaper>,
     sweeper: OnceLock<sweep::Sweeper>,
+    layering: Arc<layers::Layering>,
+    merger: OnceLock<layers::Merger>,
     pub(crate) gc: Arc<gc::Gc>,
     collector: OnceLock<gc::Collector>,
     pub(crate) damages: damage::Damages,
@@ -220,6 +223,7 @@ impl Volume {
         let volume = Arc::new(Volume::assemble(parts, Some((sender, committer))));
         volume.reaper.get_or_init(|| linger::Reaper::start(&volume));
         volume.sweeper.get_or_init(|| sweep::Sweeper::start(&volume));
+        volume.merger.get_or_init(|| layers::Merger::start(&volume));
         volume.collector.get_or_init(|| gc::Collector::start(&volume));
         Ok(volume)
     }
@@ -243,6 +247,8 @@ impl Volume {
             linger,
             reaper: OnceLock::new(),
             sweeper: OnceLock::new(),
+            layering: Arc::default(),
+            merger: OnceLock::new(),
             gc,
             collector: OnceLock::new(),
             damages: damage::Damages::default(),
@@ -280,6 +286,9 @@ impl Volume {
         }
         if let Some(sweeper) = self.sweeper.get() {
             sweeper.stop();
+        }
+        if let Some(merger) = self.merger.get() {
+            merger.stop();
         }
         if let Some(collector) = self.collector.get() {
             collector.stop().await;
@@ -397,9 +406,14 @@ impl Volume {
     }
 
     /// Applies a change. Returns when it is visible and in the journal.
-    pub(crate) async fn commit(&self, change: Change) -> Result<()> {
+    pub(crate) async fn commit(&self, mut change: Change) -> Result<()> {
+        let batch = self.rows().bare(std::mem::take(&mut change.batch)).await?;
+        self.commit_bare(Change { batch, ..change }).await
+    }
+
+    /// Applies a change whose tombstones are all needed.
+    async fn commit_bare(&self, change: Change) -> Result<()> {
         let mut change = Box::new(change);
-        change.batch = self.rows().bare(std::mem::take(&mut change.batch)).await?;
         loop {
             match self.submit(change).await? {
                 Outcome::Done => return Ok(()),

@@ -9,6 +9,7 @@
 //! what they hold goes with the snapshot.
 
 use super::change::Head;
+use super::map::signed;
 use super::view::View;
 use super::{Volume, rows};
 use crate::api::{Caller, Objects, Result, SnapshotInfo, Snapshots};
@@ -46,17 +47,51 @@ impl Snapshots for Volume {
         Ok(all.into_iter().map(|(name, row)| info(name, &row)).collect())
     }
 
+    async fn snapshot_remove(&self, cx: &Caller, name: &str) -> Result<()> {
+        may_change(cx)?;
+        check_name(name)?;
+        self.alive()?;
+        let layers = self.layering.place.lock().await;
+        let row = self.snapshot(name).await?.ok_or(StoreError::NotFound)?;
+        let entered = self.enter().await;
+        let mut tx = self.tx(&entered);
+        drop(entered);
+        tx.delete_plain(snapshot::key(name));
+        self.commit(tx.done()).await?;
+        self.end_view(row.layer);
+        drop(layers);
+        self.layering.wake();
+        crate::api::Tree::sync(self).await
+    }
+
+    async fn snapshot_restore(&self, cx: &Caller, name: &str) -> Result<()> {
+        may_change(cx)?;
+        check_name(name)?;
+        self.alive()?;
+        self.restore(name).await?;
+        self.layering.wake();
+        self.purge(true).await?;
+        crate::api::Tree::sync(self).await
+    }
+
     async fn snapshot_view(&self, cx: &Caller, name: &str) -> Result<Arc<dyn Objects>> {
         cx.authority.check(Action::List, None)?;
         check_name(name)?;
         self.alive()?;
         let row = self.snapshot(name).await?.ok_or(StoreError::NotFound)?;
-        Ok(self.view(&row).await?)
+        let view = self.view(&row).await?;
+        // A snapshot that was removed meanwhile may have been so before there was a view to end.
+        if self.snapshot(name).await? != Some(row) {
+            view.end();
+            return Err(StoreError::NotFound);
+        }
+        Ok(view)
     }
 }
 
 impl Volume {
     async fn take_snapshot(&self, cx: &Caller, name: &str) -> Result<SnapshotInfo> {
+        let _layers = self.layering.place.lock().await;
         let stopped = self.stop().await?;
         let all = self.all_snapshots().await?;
         if all.iter().any(|(known, _)| known == name) {
@@ -81,6 +116,32 @@ impl Volume {
         Ok(info(name.to_owned(), &row))
     }
 
+    /// Puts a new head on top of a snapshot. The old one is nobody's from then on.
+    async fn restore(&self, name: &str) -> Result<()> {
+        let _layers = self.layering.place.lock().await;
+        let row = self.snapshot(name).await?.ok_or(StoreError::NotFound)?;
+        // Uploads are no part of a snapshot, and their parts are of the head that goes.
+        self.give_up_uploads().await?;
+        let next = self.next_layer().await?;
+        let chain = super::chain(&**self.rows().meta(), u64::from(row.layer.0)).await?;
+        let stopped = self.locks.stop_all(self.rows()).await;
+        // Those begun meanwhile.
+        self.give_up_uploads().await?;
+        let mut tx = self.tx(&stopped);
+        drop(stopped);
+        let change = |now: u64, then: u64| signed(then) - signed(now);
+        let usage = &self.shared.usage;
+        tx.totals(
+            change(usage.inodes.load(Ordering::Acquire), row.inodes),
+            change(usage.blocks.load(Ordering::Acquire), row.blocks),
+        );
+        tx.put_plain(layer::key(next), layer::encode(Some(row.layer)));
+        tx.counter(Counter::Head, u64::from(next.0));
+        tx.moved_directory();
+        tx.head(Head { chain: [&[next], &chain[..]].concat(), other: true });
+        self.commit(tx.done()).await
+    }
+
     /// A layer above all there are.
     pub(super) async fn next_layer(&self) -> Result<Layer> {
         let layers = layers(self.rows()).await?;
@@ -101,6 +162,13 @@ impl Volume {
             all.push((snapshot::parse(&key)?.to_owned(), snapshot::decode(&value)?));
         }
         Ok(all)
+    }
+
+    /// Nothing is told any more of what a look into this snapshot finds.
+    pub(super) fn end_view(&self, layer: Layer) {
+        if let Some(view) = self.views.lock().remove(&layer).and_then(|view| view.upgrade()) {
+            view.end();
+        }
     }
 
     async fn view(&self, row: &Snapshot) -> Result<Arc<View>> {

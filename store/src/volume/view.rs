@@ -34,15 +34,20 @@ impl View {
     }
 
     /// From now on nothing is there any more.
-    #[expect(dead_code, reason = "for restoring and removing snapshots")]
     pub(super) fn end(&self) {
         self.gone.store(true, Ordering::Release);
+    }
+
+    /// A layer that was empty is gone.
+    pub(super) fn set_chain(&self, without: impl Fn(&[Layer]) -> Vec<Layer>) {
+        let rows = self.volume.rows();
+        rows.set_chain(without(&rows.chain()));
     }
 
     /// The result, unless the snapshot went meanwhile: then whatever was found may be a part of the truth.
     fn seen<T>(&self, result: Result<T>) -> Result<T> {
         match (&result, self.gone.load(Ordering::Acquire)) {
-            (Err(StoreError::AccessDenied(_) | StoreError::NotFound), _) | (_, false) => result,
+            (Err(StoreError::AccessDenied(_)), _) | (_, false) => result,
             (_, true) => Err(StoreError::Stale(Ino::ROOT)),
         }
     }

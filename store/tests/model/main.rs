@@ -209,12 +209,13 @@ impl Run {
             59..=62 => self.copy().await,
             63..=66 => self.xattr().await,
             67..=69 => self.pin().await,
-            70..=85 => self.put().await,
+            70..=80 => self.put().await,
+            81..=82 => self.snapshot().await,
+            83..=85 => self.change_snapshots().await,
             86..=89 => self.delete().await,
             90..=93 => self.list().await,
             94..=96 => self.multipart().await,
             97 => self.collect().await,
-            98 => self.snapshot().await,
             _ => self.look().await,
         }
     }
