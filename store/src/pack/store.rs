@@ -352,6 +352,12 @@ impl PackStore {
         tokio::task::spawn_blocking(finish_all).await.map_err(|error| joined(&self.options, error))?
     }
 
+    /// The volume that the packs belong to.
+    #[must_use]
+    pub fn volume(&self) -> u64 {
+        self.options.keys.volume().get()
+    }
+
     /// Size at which a pack is full.
     #[must_use]
     pub fn pack_bytes(&self) -> u64 {
