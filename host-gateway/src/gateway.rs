@@ -110,6 +110,7 @@ impl Gateway {
         let status = self.core.status().await;
         self.metrics.observe_sessions(status.sessions.len());
         self.metrics.observe_volumes(status.volumes.len());
+        self.metrics.observe_buckets(crate::space::measures(&self.core, &status).await);
         self.metrics.text()
     }
 }

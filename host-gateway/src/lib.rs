@@ -11,5 +11,6 @@ pub mod metrics;
 pub mod serve;
 pub mod settings;
 pub mod shares;
+mod space;
 pub mod store_settings;
 pub mod tokens;

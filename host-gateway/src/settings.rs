@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
+use mooring_store::volume::GcConfig;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -73,6 +74,10 @@ pub struct Settings {
     #[arg(long, env = "MOORING_MAX_OPEN", value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_open: Option<usize>,
+    /// MiB a second that each bucket may rewrite to give room back; 0 rewrites nothing by itself [default: 64]
+    #[arg(long, env = "MOORING_GC_MIB_PER_SECOND", value_name = "MIB")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gc_mib_per_second: Option<u64>,
     /// The object store that holds everything; without one the data directory does.
     #[command(flatten)]
     #[serde(default, skip_serializing_if = "StoreSettings::is_empty")]
@@ -144,6 +149,7 @@ impl Settings {
             master_key: self.master_key.or(below.master_key),
             cache_mib: self.cache_mib.or(below.cache_mib),
             max_open: self.max_open.or(below.max_open),
+            gc_mib_per_second: self.gc_mib_per_second.or(below.gc_mib_per_second),
             store: self.store.over(below.store),
             log: self.log.or(below.log),
             log_format: self.log_format.or(below.log_format),
@@ -185,6 +191,13 @@ impl Settings {
     /// Bytes for cached data.
     pub fn cache_bytes(&self) -> u64 {
         self.cache_mib.unwrap_or(512).saturating_mul(1 << 20)
+    }
+
+    /// How room is given back.
+    pub fn gc(&self) -> GcConfig {
+        let default = GcConfig::default();
+        let rate = self.gc_mib_per_second.map(|mib| mib.saturating_mul(1 << 20));
+        GcConfig { bytes_per_second: rate.unwrap_or(default.bytes_per_second), ..default }
     }
 
     /// Tracing directives.

@@ -4,6 +4,7 @@
 mod bucket;
 mod external;
 mod key;
+mod space;
 mod status;
 mod tenant;
 mod token;
