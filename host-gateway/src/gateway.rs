@@ -136,6 +136,7 @@ impl Gateway {
         self.metrics.observe_sessions(status.sessions.len());
         self.metrics.observe_volumes(status.volumes.len());
         self.metrics.observe_damage(self.core.damages().await.iter().map(|(_, found)| found.len()).sum());
+        self.metrics.observe_buckets(crate::space::measures(&self.core, &status).await);
         self.metrics.text()
     }
 }

@@ -13,5 +13,6 @@ pub mod offline;
 pub mod serve;
 pub mod settings;
 pub mod shares;
+mod space;
 pub mod store_settings;
 pub mod tokens;

@@ -43,6 +43,17 @@ pub struct Moved {
     pub direction: &'static str,
 }
 
+/// Bytes of a bucket.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct BucketBytes {
+    /// Whose.
+    pub tenant: String,
+    /// Which.
+    pub bucket: String,
+    /// `logical`, `live`, `dead`, `saved_by_dedup` or `saved_by_compression`.
+    pub what: &'static str,
+}
+
 /// How a recall ended.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct Recalled {
@@ -57,6 +68,7 @@ pub struct Metrics {
     operations: Family<Operation, Counter>,
     seconds: Family<Timed, Histogram, fn() -> Histogram>,
     bytes: Family<Moved, Counter>,
+    buckets: Family<BucketBytes, Gauge>,
     recalls: Family<Recalled, Counter>,
     recall_seconds: Histogram,
     revocation_seconds: Histogram,
@@ -84,6 +96,8 @@ impl Default for Metrics {
         registry.register("operation_seconds", "Time from request to answer", seconds.clone());
         let bytes = Family::default();
         registry.register("data_bytes", "File and object bytes moved", bytes.clone());
+        let buckets = Family::default();
+        registry.register("bucket_bytes", "What open buckets take and save", buckets.clone());
         let recalls = Family::default();
         registry.register("recalls", "Leases recalled, by how it ended", recalls.clone());
         let recall_seconds = latency();
@@ -115,6 +129,7 @@ impl Default for Metrics {
             operations,
             seconds,
             bytes,
+            buckets,
             recalls,
             recall_seconds,
             revocation_seconds,
@@ -142,6 +157,14 @@ impl Metrics {
     /// Data went `in` or `out`.
     pub fn observe_bytes(&self, door: &'static str, direction: &'static str, bytes: u64) {
         self.bytes.get_or_create(&Moved { door, direction }).inc_by(bytes);
+    }
+
+    /// What the open buckets take, all at once: the others are forgotten.
+    pub fn observe_buckets(&self, now: impl IntoIterator<Item = (BucketBytes, u64)>) {
+        self.buckets.clear();
+        for (labels, bytes) in now {
+            self.buckets.get_or_create(&labels).set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        }
     }
 
     /// A recall ended by return (`true`) or by eviction.

@@ -139,7 +139,8 @@ async fn open(settings: &Settings) -> Result<Arc<Core>, ServeError> {
         clock: Arc::new(SystemClock::new()),
     };
     let max_open = settings.max_open.unwrap_or(64);
-    let volumes = VolumeOptions { config: Config::default(), max_open, memory, store };
+    let config = Config { gc: settings.gc(), ..Config::default() };
+    let volumes = VolumeOptions { config, max_open, memory, store };
     let token_realm = token::Realm { issuer: "mooring".to_owned(), audience: "mooring".to_owned() };
     let limits = Limits::default();
     Ok(Core::open(CoreDeps { store: realm_options, volumes, token_realm, limits }).await?)

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use mooring_store::volume::GcConfig;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -88,6 +89,10 @@ pub struct Settings {
     #[arg(long, env = "MOORING_CHECKPOINT_HOURS", value_name = "HOURS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint_hours: Option<u64>,
+    /// MiB a second that each bucket may rewrite to give room back; 0 rewrites nothing by itself [default: 64]
+    #[arg(long, env = "MOORING_GC_MIB_PER_SECOND", value_name = "MIB")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gc_mib_per_second: Option<u64>,
     /// The object store that holds everything; without one the data directory does.
     #[command(flatten)]
     #[serde(default, skip_serializing_if = "StoreSettings::is_empty")]
@@ -172,6 +177,7 @@ impl Settings {
             master_key: self.master_key.or(below.master_key),
             cache_mib: self.cache_mib.or(below.cache_mib),
             max_open: self.max_open.or(below.max_open),
+            gc_mib_per_second: self.gc_mib_per_second.or(below.gc_mib_per_second),
             store: self.store.over(below.store),
             log: self.log.or(below.log),
             log_format: self.log_format.or(below.log_format),
@@ -213,6 +219,13 @@ impl Settings {
     /// Bytes for cached data.
     pub fn cache_bytes(&self) -> u64 {
         self.cache_mib.unwrap_or(512).saturating_mul(1 << 20)
+    }
+
+    /// How room is given back.
+    pub fn gc(&self) -> GcConfig {
+        let default = GcConfig::default();
+        let rate = self.gc_mib_per_second.map(|mib| mib.saturating_mul(1 << 20));
+        GcConfig { bytes_per_second: rate.unwrap_or(default.bytes_per_second), ..default }
     }
 
     /// Tracing directives.

@@ -321,6 +321,7 @@ pub fn failure(error: RealmError) -> ApiFailure {
 pub fn core_failure(error: CoreError) -> ApiFailure {
     match error {
         CoreError::Realm(error) => failure(error),
+        external @ CoreError::External(_) => ApiFailure::invalid(external),
         other => ApiFailure::internal(other),
     }
 }

@@ -4,8 +4,10 @@
 //! default.
 
 mod durability;
+mod space;
 
 pub use durability::Durability;
+pub use space::{BucketShow, GcAction, GcDone, GcRequest, GcShow, Limit, QuotaChange, QuotaUse};
 
 use mooring_policy::ids::{BucketName, GrantId, ShareName, TenantId, VmId};
 use mooring_policy::time::Timestamp;
@@ -141,6 +143,9 @@ pub struct BucketCreate {
     /// When a reply says durable; fixed from here on.
     #[serde(default)]
     pub durability: Durability,
+    /// Its limits; the operator's to set.
+    #[serde(default, skip_serializing_if = "QuotaChange::is_empty")]
+    pub quota: QuotaChange,
 }
 
 /// Which side of sharing is asked for.
@@ -346,6 +351,9 @@ pub struct Tenant {
 pub struct TenantCreate {
     /// Its name.
     pub name: TenantId,
+    /// Its limits, over all its buckets.
+    #[serde(default, skip_serializing_if = "QuotaChange::is_empty")]
+    pub quota: QuotaChange,
 }
 
 /// How a VM reaches the gateway.
@@ -481,23 +489,4 @@ pub fn until_text(until: Option<Timestamp>) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_misspelt_option_is_an_error() {
-        let text = r#"{"bucket":"b","with":"globex","untill":"1d"}"#;
-        assert!(serde_json::from_str::<ShareCreate>(text).is_err());
-    }
-
-    #[test]
-    fn secrets_stay_out_of_debug_output() {
-        let c = Credentials {
-            access_key_id: "AK".into(),
-            secret_access_key: "hush".into(),
-            token: "hush".into(),
-            expiration: "never".into(),
-        };
-        assert!(!format!("{c:?}").contains("hush"));
-    }
-}
+mod tests;

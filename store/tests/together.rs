@@ -236,7 +236,7 @@ async fn what_lingers_takes_no_room_from_a_quota() {
     let dir = directory();
     let mut small = options(dir.path());
     small.config.linger = Duration::from_secs(1000);
-    small.config.quota_bytes = Some(5 * SIZE as u64 / 2);
+    small.config.quota.bytes = Some(5 * SIZE as u64 / 2);
     let volume = Volume::open_local(small).await.unwrap();
     let cx = owner();
     let mut last = Ino::ROOT;

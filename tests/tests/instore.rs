@@ -166,6 +166,17 @@ async fn class_host_acknowledges_without_the_store_and_says_what_that_costs() ->
     site.gateway.restart().await?;
     let found = sdk.get("data", "without").await?.context("it was acknowledged")?;
     ensure!(found == Pattern(2).bytes(0, 50_000));
+    wait::until("the store has everything", Duration::from_secs(30), || async {
+        let volume = match site.gateway.json(&["status"]).await {
+            Ok(status) => status["volumes"][0].clone(),
+            Err(error) => return Look::NotYet(format!("{error:#}")),
+        };
+        match volume["stored"] == volume["received"] {
+            true => Look::Ready(()),
+            false => Look::NotYet(volume.to_string()),
+        }
+    })
+    .await?;
     store.gateway.kill().await?;
     sdk.put("data", "on the host alone", b"lost with it").await?;
     site.gateway.kill().await?;

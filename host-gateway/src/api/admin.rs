@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use http::StatusCode;
 use mooring_policy::ids::TenantId;
-use mooring_protocol::api::{GatewayStatus, Tenant, TenantCreate};
+use mooring_protocol::api::{GatewayStatus, QuotaChange, QuotaUse, Tenant, TenantCreate};
 use mooring_store::realm;
 
 use super::Api;
@@ -12,6 +12,7 @@ use super::buckets::Force;
 use super::error::ApiFailure;
 use crate::buckets;
 use crate::shares::{core_failure, failure};
+use crate::space;
 
 async fn row(api: &Api, t: realm::Tenant) -> Result<Tenant, ApiFailure> {
     let buckets = api.core.realm().buckets(Some(&t.name)).await.map_err(failure)?.len() as u64;
@@ -33,6 +34,9 @@ pub(super) async fn tenant_create(
 ) -> Result<(StatusCode, Json<Tenant>), ApiFailure> {
     let made = api.core.realm().tenant_create(&body.name).await.map_err(failure)?;
     api.core.reload().await.map_err(core_failure)?;
+    if !body.quota.is_empty() {
+        space::tenant_quota(&api.core, &body.name, &body.quota).await.map_err(core_failure)?;
+    }
     tracing::info!(tenant = %made.name, "tenant created");
     Ok((StatusCode::CREATED, Json(row(&api, made).await?)))
 }
@@ -55,6 +59,14 @@ pub(super) async fn tenant_rm(
     api.core.reload().await.map_err(core_failure)?;
     tracing::info!(tenant = %name, "tenant removed, its data key destroyed");
     Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn tenant_quota(
+    State(api): State<Api>,
+    Path(name): Path<TenantId>,
+    Json(body): Json<QuotaChange>,
+) -> Result<Json<QuotaUse>, ApiFailure> {
+    Ok(Json(space::tenant_quota(&api.core, &name, &body).await.map_err(core_failure)?))
 }
 
 pub(super) async fn status(State(api): State<Api>) -> Json<GatewayStatus> {

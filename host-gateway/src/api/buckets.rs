@@ -4,7 +4,9 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use http::StatusCode;
 use mooring_policy::ids::BucketName;
-use mooring_protocol::api::{Bucket, BucketCreate, Durability};
+use mooring_protocol::api::{
+    Bucket, BucketCreate, BucketShow, Durability, GcDone, GcRequest, QuotaChange, QuotaUse,
+};
 use mooring_store::realm;
 use serde::Deserialize;
 
@@ -14,20 +16,21 @@ use super::error::ApiFailure;
 use super::external;
 use crate::buckets;
 use crate::shares::{core_failure, failure};
+use crate::space;
 
-fn row(b: realm::Bucket) -> Bucket {
+fn row(b: &realm::Bucket) -> Bucket {
     Bucket {
-        owner: b.owner,
-        name: b.name,
+        owner: b.owner.clone(),
+        name: b.name.clone(),
         volume: b.volume.to_string(),
         created: b.created.to_string(),
-        external: b.external.map(external::shown),
+        external: b.external.clone().map(external::shown),
     }
 }
 
 pub(super) async fn list(State(api): State<Api>, asker: Asker) -> Result<Json<Vec<Bucket>>, ApiFailure> {
     let rows = api.core.realm().buckets(asker.tenant_if_any()).await.map_err(failure)?;
-    Ok(Json(rows.into_iter().map(row).collect()))
+    Ok(Json(rows.iter().map(row).collect()))
 }
 
 pub(super) async fn create(
@@ -40,6 +43,12 @@ pub(super) async fn create(
         Durability::Store => realm::Durability::Store,
         Durability::Host => realm::Durability::Host,
     };
+    if !body.quota.is_empty() && !asker.is_operator() {
+        return Err(ApiFailure::denied("limits are the operator's to set"));
+    }
+    if !body.quota.is_empty() && body.external.is_some() {
+        return Err(ApiFailure::invalid("a bucket of another S3 service is limited there"));
+    }
     let made = match body.external {
         None => buckets::create(&api.core, me, &body.name, class).await.map_err(core_failure)?,
         Some(wanted) if asker.is_operator() => {
@@ -52,7 +61,39 @@ pub(super) async fn create(
             ));
         }
     };
-    Ok((StatusCode::CREATED, Json(row(made))))
+    if !body.quota.is_empty() {
+        space::bucket_quota(&api.core, me, &body.name, &body.quota).await.map_err(core_failure)?;
+    }
+    Ok((StatusCode::CREATED, Json(row(&made))))
+}
+
+pub(super) async fn show(
+    State(api): State<Api>,
+    asker: Asker,
+    Path(name): Path<BucketName>,
+) -> Result<Json<BucketShow>, ApiFailure> {
+    let found = api.core.realm().bucket(asker.whole()?, &name).await.map_err(failure)?;
+    Ok(Json(space::show(&api.core, &found, row(&found)).await.map_err(core_failure)?))
+}
+
+pub(super) async fn quota(
+    State(api): State<Api>,
+    asker: Asker,
+    Path(name): Path<BucketName>,
+    Json(body): Json<QuotaChange>,
+) -> Result<Json<QuotaUse>, ApiFailure> {
+    let me = asker.whole()?;
+    Ok(Json(space::bucket_quota(&api.core, me, &name, &body).await.map_err(core_failure)?))
+}
+
+pub(super) async fn gc(
+    State(api): State<Api>,
+    asker: Asker,
+    Path(name): Path<BucketName>,
+    Json(body): Json<GcRequest>,
+) -> Result<Json<GcDone>, ApiFailure> {
+    let found = api.core.realm().bucket(asker.whole()?, &name).await.map_err(failure)?;
+    Ok(Json(space::gc(&api.core, &found, body.action).await.map_err(core_failure)?))
 }
 
 #[derive(Deserialize)]

@@ -1,11 +1,15 @@
-//! `bucket create|ls|rm`; checks are in [`super::integrity`].
+//! `bucket create|set|show|gc|ls|rm`; checks are in [`super::integrity`].
 
 use clap::Subcommand;
 use mooring_cli::client::escape;
 use mooring_cli::output::{Form, table};
 use mooring_cli::{Api, ApiError};
 use mooring_policy::ids::{BucketName, TenantId};
-use mooring_protocol::api::{Bucket, BucketCreate, Durability};
+use mooring_protocol::api::{
+    Bucket, BucketCreate, BucketShow, Durability, GcAction, GcDone, GcRequest, QuotaUse,
+};
+
+use super::space::{QuotaArgs, gc_text, quota_text, show_text};
 
 use super::external::ExternalArgs;
 use super::integrity;
@@ -27,6 +31,40 @@ pub enum BucketCommand {
         /// the store. Fixed from here on
         #[arg(long, value_name = "store|host", default_value = "store")]
         durability: Durability,
+        #[command(flatten)]
+        quota: QuotaArgs,
+    },
+    /// Change what a bucket may take; in force at once, also where it is mounted
+    Set {
+        /// Whose
+        #[arg(long, value_name = "TENANT")]
+        tenant: TenantId,
+        /// Which
+        name: BucketName,
+        #[command(flatten)]
+        quota: QuotaArgs,
+    },
+    /// What a bucket takes and saves, its limits, and what is being given back
+    Show {
+        /// Whose
+        #[arg(long, value_name = "TENANT")]
+        tenant: TenantId,
+        /// Which
+        name: BucketName,
+    },
+    /// Give room back now, and wait for it; it happens by itself otherwise
+    Gc {
+        /// Whose
+        #[arg(long, value_name = "TENANT")]
+        tenant: TenantId,
+        /// Which
+        name: BucketName,
+        /// Stop giving back by itself, until resumed or the bucket is opened again
+        #[arg(long, conflicts_with = "resume")]
+        pause: bool,
+        /// Go on
+        #[arg(long)]
+        resume: bool,
     },
     /// List buckets
     Ls {
@@ -58,10 +96,11 @@ pub enum BucketCommand {
 /// Runs a bucket command.
 pub async fn run(api: &Api, settings: &Settings, form: Form, command: BucketCommand) -> Result<(), ApiError> {
     match command {
-        BucketCommand::Create { tenant, name, external, durability } => {
+        BucketCommand::Create { tenant, name, external, durability, quota } => {
             let external = external.wanted()?;
             let api = api.clone().for_tenant(Some(tenant.to_string()));
-            let made: Bucket = api.post("/v1/buckets", &BucketCreate { name, external, durability }).await?;
+            let wanted = BucketCreate { name, external, durability, quota: quota.change() };
+            let made: Bucket = api.post("/v1/buckets", &wanted).await?;
             form.print(&made, |b| {
                 let what = b.external.as_ref().map(|e| format!(", which is {}", e.url)).unwrap_or_default();
                 format!(
@@ -69,6 +108,33 @@ pub async fn run(api: &Api, settings: &Settings, form: Form, command: BucketComm
                     b.name, b.owner, b.name, b.name
                 )
             })
+        }
+        BucketCommand::Set { tenant, name, quota } => {
+            let api = api.clone().for_tenant(Some(tenant.to_string()));
+            if quota.change().is_empty() {
+                return Err(ApiError::Local(
+                    "say what to change: --quota 10G, --max-files 1000000".to_owned(),
+                ));
+            }
+            let path = format!("/v1/buckets/{}/quota", escape(name.as_str()));
+            let now: QuotaUse = api.post(&path, &quota.change()).await?;
+            form.print(&now, |q| format!("{name}: {}", quota_text(q)))
+        }
+        BucketCommand::Show { tenant, name } => {
+            let api = api.clone().for_tenant(Some(tenant.to_string()));
+            let shown: BucketShow = api.get(&format!("/v1/buckets/{}", escape(name.as_str()))).await?;
+            form.print(&shown, show_text)
+        }
+        BucketCommand::Gc { tenant, name, pause, resume } => {
+            let api = api.clone().for_tenant(Some(tenant.to_string()));
+            let (action, said) = match (pause, resume) {
+                (true, _) => (GcAction::Pause, Some("paused")),
+                (_, true) => (GcAction::Resume, Some("resumed")),
+                _ => (GcAction::Run, None),
+            };
+            let path = format!("/v1/buckets/{}/gc", escape(name.as_str()));
+            let done: GcDone = api.post(&path, &GcRequest { action }).await?;
+            form.print(&done, |d| said.map_or_else(|| gc_text(d), |said| format!("{name}: {said}")))
         }
         BucketCommand::Ls { tenant } => {
             let api = api.clone().for_tenant(tenant.map(|t| t.to_string()));

@@ -5,6 +5,7 @@ mod bucket;
 mod external;
 mod integrity;
 mod key;
+mod space;
 mod status;
 mod tenant;
 mod token;

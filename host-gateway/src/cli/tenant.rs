@@ -1,11 +1,13 @@
-//! `tenant create|ls|rm`.
+//! `tenant create|set|ls|rm`.
 
 use clap::Subcommand;
 use mooring_cli::client::escape;
 use mooring_cli::output::{Form, table};
 use mooring_cli::{Api, ApiError};
 use mooring_policy::ids::TenantId;
-use mooring_protocol::api::{Tenant, TenantCreate};
+use mooring_protocol::api::{QuotaUse, Tenant, TenantCreate};
+
+use super::space::{QuotaArgs, quota_text};
 
 /// Tenants.
 #[derive(Debug, Subcommand)]
@@ -14,6 +16,15 @@ pub enum TenantCommand {
     Create {
         /// Lower-case letters, digits and `-`
         name: TenantId,
+        #[command(flatten)]
+        quota: QuotaArgs,
+    },
+    /// Change what all buckets of a tenant may take together; in force at once
+    Set {
+        /// Which
+        name: TenantId,
+        #[command(flatten)]
+        quota: QuotaArgs,
     },
     /// List tenants
     Ls,
@@ -30,9 +41,19 @@ pub enum TenantCommand {
 /// Runs a tenant command.
 pub async fn run(api: &Api, form: Form, command: TenantCommand) -> Result<(), ApiError> {
     match command {
-        TenantCommand::Create { name } => {
-            let made: Tenant = api.post("/v1/tenants", &TenantCreate { name }).await?;
+        TenantCommand::Create { name, quota } => {
+            let made: Tenant = api.post("/v1/tenants", &TenantCreate { name, quota: quota.change() }).await?;
             form.print(&made, |t| format!("created tenant {}", t.name))
+        }
+        TenantCommand::Set { name, quota } => {
+            if quota.change().is_empty() {
+                return Err(ApiError::Local(
+                    "say what to change: --quota 10G, --max-files 1000000".to_owned(),
+                ));
+            }
+            let path = format!("/v1/tenants/{}/quota", escape(name.as_str()));
+            let now: QuotaUse = api.post(&path, &quota.change()).await?;
+            form.print(&now, |q| format!("{name}: {}", quota_text(q)))
         }
         TenantCommand::Ls => {
             let tenants: Vec<Tenant> = api.get("/v1/tenants").await?;

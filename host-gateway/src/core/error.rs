@@ -26,6 +26,9 @@ pub enum CoreError {
     /// No bucket has this volume.
     #[error("no bucket has volume {0}")]
     NoSuchVolume(VolumeId),
+    /// The bucket lies in another S3 service, which alone knows and limits what it takes.
+    #[error("volume {0} is in another S3 service: what it takes is known and limited there")]
+    External(VolumeId),
     /// Session records cannot be kept.
     #[error("cannot keep session records in {path}: check that the directory is writable")]
     Records {

@@ -24,6 +24,7 @@ pub mod registry;
 pub mod scrub;
 pub mod session;
 pub mod sessions;
+mod space;
 pub mod volumes;
 
 use std::sync::Arc;
@@ -160,8 +161,13 @@ impl Core {
         let path = store.data.path().join("sessions");
         let found = Found::read(&path).map_err(|source| CoreError::Records { path, source })?;
         let doors = Arc::new(Doors {
+            volumes: Volumes::new(
+                (realm.clone(), registry.clone()),
+                store.clone(),
+                (volumes, limits),
+                tasks.clone(),
+            ),
             registry,
-            volumes: Volumes::new(realm.clone(), store.clone(), (volumes, limits), tasks.clone()),
             grace: found.grace().clone(),
             token_realm,
             clock: store.clock,
@@ -178,6 +184,7 @@ impl Core {
             tasks,
         });
         core.tasks.spawn(core.sessions.clone().watch());
+        core.learn_budgets();
         core.tasks.spawn(house::keep(core.doors.clone(), core.sessions.clone()));
         core.tasks.spawn(house::keep_few_open(core.doors.clone(), core.sessions.clone()));
         Ok(core)
@@ -337,6 +344,7 @@ impl Core {
             }
         });
         removed.await.map_err(|source| CoreError::Remove { volume: id, source })?;
+        self.doors.volumes.budgets.forget(owner, id);
         Ok(self.realm.volume_removed(id).await?)
     }
 

@@ -10,6 +10,7 @@ use mooring_policy::index::GrantIndex;
 use mooring_policy::keys::KeySet;
 use mooring_policy::revoke::Revocations;
 use mooring_store::realm::{Bucket, Realm, RealmError};
+use mooring_store::volume::Quota;
 
 /// The bit that tells a share's door from a bucket's.
 const SHARE_DOOR: u64 = 1 << 63;
@@ -26,6 +27,8 @@ pub struct Registry {
     pub by_volume: HashMap<VolumeId, Bucket>,
     /// Volumes by bucket.
     pub volumes: HashMap<(TenantId, BucketName), VolumeId>,
+    /// Limits of tenants.
+    pub quotas: HashMap<TenantId, Quota>,
     /// Key epochs of tenants.
     pub epochs: HashMap<TenantId, Epoch>,
     /// The operator's key epoch.
@@ -52,6 +55,7 @@ impl Registry {
             by_door,
             volumes: buckets.iter().map(|b| ((b.owner.clone(), b.name.clone()), b.volume)).collect(),
             by_volume: buckets.into_iter().map(|b| (b.volume, b)).collect(),
+            quotas: tenants.iter().map(|t| (t.name.clone(), t.quota)).collect(),
             epochs: tenants.into_iter().map(|t| (t.name, t.epoch)).collect(),
             realm_epoch: realm.realm_epoch().await?,
             keys: realm.signing_keys().await?,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use mooring_external::External;
 use mooring_policy::ids::{TenantId, VolumeId};
 use mooring_store::api::Objects;
@@ -22,6 +23,8 @@ use super::coherent::Coherent;
 use super::coherent::grace::Grace;
 use super::error::CoreError;
 use super::limits::Limits;
+use super::registry::Registry;
+use super::space::Budgets;
 
 /// A volume nobody has used for this long is closed.
 const IDLE: Duration = Duration::from_secs(300);
@@ -118,6 +121,8 @@ type Slot = Arc<tokio::sync::Mutex<Option<Open>>>;
 pub struct Volumes {
     slots: Mutex<HashMap<VolumeId, Slot>>,
     realm: Arc<Realm>,
+    registry: Arc<ArcSwap<Registry>>,
+    pub(super) budgets: Budgets,
     store: RealmOptions,
     options: VolumeOptions,
     limits: Limits,
@@ -128,12 +133,22 @@ pub struct Volumes {
 
 impl Volumes {
     pub(super) fn new(
-        realm: Arc<Realm>,
+        (realm, registry): (Arc<Realm>, Arc<ArcSwap<Registry>>),
         store: RealmOptions,
         (options, limits): (VolumeOptions, Limits),
         tasks: TaskTracker,
     ) -> Volumes {
-        Volumes { slots: Mutex::new(HashMap::new()), realm, store, options, limits, tasks, open: 0.into() }
+        Volumes {
+            slots: Mutex::new(HashMap::new()),
+            realm,
+            registry,
+            budgets: Budgets::default(),
+            store,
+            options,
+            limits,
+            tasks,
+            open: 0.into(),
+        }
     }
 
     /// Where a volume lies.
@@ -175,7 +190,7 @@ impl Volumes {
             memory: self.options.memory.clone(),
             random: self.store.random.clone(),
             clock: self.store.clock.clone(),
-            config: Config { label: Some(format!("{owner}/{}", bucket.name)), ..self.options.config.clone() },
+            config: Config { label: Some(format!("{owner}/{}", bucket.name)), ..self.config(owner, id) },
         };
         let volume = match &self.options.store {
             None => Volume::open_local(options).await,
@@ -233,6 +248,20 @@ impl Volumes {
             open.extend(slot.try_lock().ok().and_then(|o| Some((id, o.as_ref()?.engine.own()?))));
         }
         open
+    }
+
+    /// Bounds of a volume, with the limits of its bucket and tenant.
+    fn config(&self, owner: &TenantId, id: VolumeId) -> Config {
+        let registry = self.registry.load();
+        let quota = registry.by_volume.get(&id).map(|bucket| bucket.quota).unwrap_or_default();
+        Config { quota, budget: Some(self.budgets.of(owner, &registry)), ..self.options.config.clone() }
+    }
+
+    /// A volume of ours if it is open.
+    pub async fn opened(&self, id: VolumeId) -> Option<Arc<Volume>> {
+        let slot = self.slots.lock().get(&id).cloned()?;
+        let slot = slot.lock().await;
+        slot.as_ref().and_then(|open| open.engine.own())
     }
 
     /// The object store that holds the volumes, if one does.

@@ -33,6 +33,11 @@ impl Form {
     }
 }
 
+/// A number of bytes for eyes: `1.5 GiB`.
+pub fn bytes(n: u64) -> String {
+    humansize::format_size(n, humansize::BINARY)
+}
+
 /// A table with a header and rows, without borders, as `ls` prints. An empty one says `none`.
 pub fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
     let mut table = Table::new();

@@ -32,6 +32,7 @@ mod pin;
 mod read;
 mod recover;
 mod relocate;
+mod repair;
 mod spool;
 mod store;
 mod sync;

@@ -79,7 +79,7 @@ pub struct PackStore {
     pub(super) hash_key: HashKey,
     space: SpaceGuard,
     move_space: SpaceGuard,
-    pins: Pins,
+    pub(super) pins: Pins,
     pub(super) state: Mutex<State>,
     epoch: AtomicU64,
     /// One makes the next pack at a time.
@@ -352,6 +352,12 @@ impl PackStore {
         tokio::task::spawn_blocking(finish_all).await.map_err(|error| joined(&self.options, error))?
     }
 
+    /// The volume that the packs belong to.
+    #[must_use]
+    pub fn volume(&self) -> u64 {
+        self.options.keys.volume().get()
+    }
+
     /// Size at which a pack is full.
     #[must_use]
     pub fn pack_bytes(&self) -> u64 {
@@ -402,24 +408,6 @@ impl PackStore {
         let _turn = file.turn().await;
         let read = tokio::task::spawn_blocking(move || recover::read_entries(&file, &path, pack)).await;
         read.map_err(|error| joined(&self.options, error))?
-    }
-
-    /// The reverse map of a complete pack, made anew from its extents: for when its own is damaged. Reads all of it.
-    pub async fn scanned(&self, pack: PackId) -> Result<Vec<Entry>, PackError> {
-        let path = self.state.lock().sealed.get(&pack).map(|sealed| sealed.path.clone());
-        let path = path.ok_or(PackError::Missing { pack })?;
-        let scan = tokio::task::spawn_blocking(move || recover::scan_entries(&path, pack)).await;
-        scan.map_err(|error| joined(&self.options, error))?
-    }
-
-    /// An extent that is there, for who is going to name it in a row again.
-    pub(crate) fn found(&self, extent: ExtentRef) -> Placed {
-        Placed { extent, pin: self.pins.pin(extent.pack) }
-    }
-
-    /// The keys of the volume.
-    pub(crate) fn keys(&self) -> &VolumeKeys {
-        &self.options.keys
     }
 
     /// Deletes a complete pack. The caller knows that no row and no frozen map names it, nor any record of the journal

@@ -2,6 +2,7 @@
 
 use super::{Attach, External, Realm, RealmError, rows};
 use crate::meta::Batch;
+use crate::volume::Quota;
 use mooring_policy::ids::{BucketName, TenantId, VolumeId};
 use mooring_policy::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -34,6 +35,9 @@ pub struct Bucket {
     /// Where it is, when it lies in another S3 service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external: Option<External>,
+    /// What it may take.
+    #[serde(default)]
+    pub quota: Quota,
 }
 
 /// A volume whose bucket is gone and whose files are to be removed.
@@ -94,8 +98,31 @@ impl Realm {
                 Some(External { secret, ..external })
             }
         };
-        let bucket =
-            Bucket { owner: owner.clone(), name: name.clone(), volume, created, durability, external };
+        let bucket = Bucket {
+            owner: owner.clone(),
+            name: name.clone(),
+            volume,
+            created,
+            durability,
+            external,
+            quota: Quota::default(),
+        };
+        rows::put(&mut batch, key(owner, name), &bucket)?;
+        self.apply(batch).await?;
+        Ok(bucket)
+    }
+
+    /// Changes a bucket's limits.
+    pub async fn bucket_set_quota(
+        &self,
+        owner: &TenantId,
+        name: &BucketName,
+        change: impl FnOnce(Quota) -> Quota,
+    ) -> Result<Bucket, RealmError> {
+        let _one = self.changing.lock().await;
+        let mut bucket = self.bucket(owner, name).await?;
+        bucket.quota = change(bucket.quota);
+        let mut batch = Batch::new();
         rows::put(&mut batch, key(owner, name), &bucket)?;
         self.apply(batch).await?;
         Ok(bucket)

@@ -3,6 +3,7 @@
 use super::{Realm, RealmError, rows};
 use crate::meta::Batch;
 use crate::seal::{TenantKey, WrappedKey};
+use crate::volume::Quota;
 use mooring_policy::ids::{Epoch, TenantId};
 use mooring_policy::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -31,6 +32,9 @@ pub struct Tenant {
     pub epoch: Epoch,
     /// Its data key under the master key.
     key: WrappedKey,
+    /// What its buckets may take together.
+    #[serde(default)]
+    pub quota: Quota,
 }
 
 fn key(name: &TenantId) -> Vec<u8> {
@@ -56,7 +60,8 @@ impl Realm {
         let data_key = TenantKey::generate(self.random.as_ref());
         let wrapped = self.master.wrap(&wrapped_for(name), &data_key, self.random.as_ref())?;
         let (created, state) = (self.clock.now(), TenantState::Active);
-        let tenant = Tenant { name: name.clone(), created, state, epoch, key: wrapped };
+        let tenant =
+            Tenant { name: name.clone(), created, state, epoch, key: wrapped, quota: Quota::default() };
         let mut batch = Batch::new();
         rows::put(&mut batch, key(name), &tenant)?;
         self.apply(batch).await?;
@@ -116,6 +121,21 @@ impl Realm {
     pub async fn tenant_key(&self, name: &TenantId) -> Result<TenantKey, RealmError> {
         let tenant = self.tenant(name).await?;
         Ok(self.master.unwrap_key(&wrapped_for(name), &tenant.key)?)
+    }
+
+    /// Changes what a tenant's buckets may take together.
+    pub async fn tenant_set_quota(
+        &self,
+        name: &TenantId,
+        change: impl FnOnce(Quota) -> Quota,
+    ) -> Result<Tenant, RealmError> {
+        let _one = self.changing.lock().await;
+        let mut tenant = self.tenant(name).await?;
+        tenant.quota = change(tenant.quota);
+        let mut batch = Batch::new();
+        rows::put(&mut batch, key(name), &tenant)?;
+        self.apply(batch).await?;
+        Ok(tenant)
     }
 
     /// Makes every token and credential of the tenant worthless, and returns the new epoch.

@@ -9,6 +9,7 @@
 
 use super::change::{Change, Head};
 use super::map::signed;
+use super::quota::More;
 use super::shared::Shared;
 use crate::api::Result;
 use crate::error::StoreError;
@@ -95,7 +96,10 @@ async fn apply(shared: &Shared, group: Vec<Work>) {
                 answer(to, Outcome::Done);
             }
         }
-        Err(error) => fail(shared, accepted, error),
+        Err(error) => {
+            shared.limits.settle(shared.usage.used());
+            fail(shared, accepted, error);
+        }
     }
 }
 
@@ -171,6 +175,11 @@ impl Staged {
                 let stored = names(shared, map).await?;
                 new.insert((stored, stored));
             }
+        }
+        let so_far = shared.usage.used().plus(More { blocks: self.blocks, inodes: self.inodes });
+        let more = More { blocks: change.block_count, inodes: change.inode_count };
+        if !shared.limits.charge(so_far, more, &shared.linger) {
+            return Err(StoreError::QuotaExceeded);
         }
         for (id, extent) in next {
             if let Some(entry) = self.extents.get_mut(&id) {
@@ -277,6 +286,9 @@ impl Staged {
         };
         add(&shared.usage.inodes, self.inodes);
         add(&shared.usage.blocks, self.blocks);
+        if self.inodes != 0 || self.blocks != 0 {
+            shared.limits.settle(shared.usage.used());
+        }
         if self.maps.values().any(|(_, now)| *now == 0) {
             shared.sweep.notify_one();
         }

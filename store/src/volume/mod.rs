@@ -17,7 +17,7 @@ use crate::error::StoreError;
 use crate::keys::counter::{self, Counter};
 use crate::keys::dentry::Dentry;
 use crate::keys::inode::Inode;
-use crate::keys::{Layer, RowError, dentry, inode, layer, pack};
+use crate::keys::{Layer, RowError, dentry, inode, layer};
 use crate::memory::Memory;
 use crate::meta::{Batch, Meta};
 use crate::pack::PackStore;
@@ -53,6 +53,7 @@ mod map;
 mod maps;
 mod named;
 mod names;
+mod quota;
 mod read;
 mod readdir;
 mod rebuild;
@@ -77,6 +78,7 @@ pub use damage::Damage;
 pub use gc::{GcConfig, GcState, GcTotals};
 pub use linger::LINGER;
 pub use local::LocalOptions;
+pub use quota::{Budget, Quota, Used};
 pub use rebuild::{RebuildNeeded, Rebuilt};
 pub use remote::StoreOptions;
 pub use scrub::{ScrubOptions, ScrubReport, ScrubState};
@@ -118,10 +120,10 @@ pub struct Config {
     pub extent_bytes: u64,
     /// Bytes of an extent of a file that is written from front to back.
     pub stream_bytes: u64,
-    /// Bytes all files together may have blocks for; `None`: what the disk has.
-    pub quota_bytes: Option<u64>,
-    /// Inodes the volume may have.
-    pub max_inodes: u64,
+    /// What all files together may have.
+    pub quota: Quota,
+    /// What all volumes of the tenant may have together.
+    pub budget: Option<Arc<Budget>>,
     /// How long an inode stays whose last name was given to another; see [`LINGER`].
     pub linger: std::time::Duration,
     /// Bytes every part of a multipart upload but the last must have.
@@ -144,8 +146,8 @@ impl Default for Config {
             window_bytes: 1 << 20,
             extent_bytes: 128 << 10,
             stream_bytes: 1 << 20,
-            quota_bytes: None,
-            max_inodes: 1 << 40,
+            quota: Quota::default(),
+            budget: None,
             linger: LINGER,
             min_part_bytes: 5 << 20,
             few_rows: 64,
@@ -211,9 +213,10 @@ impl Volume {
         );
         let next = number(&*meta, Counter::NextId).await?.unwrap_or(Ino::ROOT.get() + 1);
         let account = account::open(&*meta).await?;
-        let live = live_bytes(&*meta).await?;
+        let live = space::live_bytes(&*meta).await?;
         let rows = Rows::new(meta, chain, rows::Moving::default());
-        let shared = Shared::new(rows, &memory, &config, totals);
+        let shared = Shared::new(rows, &memory, &config, (packs.volume(), totals));
+        shared.limits.settle(shared.usage.used());
         *shared.usage.account.lock() = account;
         *shared.live.write() = live;
         let shared = Arc::new(shared);
@@ -232,7 +235,7 @@ impl Volume {
         let Bare { shared, packs, memory, clock, random, config, next } = parts;
         let (sender, committer) = committer.unzip();
         let gc = shared.gc.clone();
-        let linger = Arc::new(linger::Linger::new(config.linger));
+        let linger = shared.linger.clone();
         Volume {
             shared,
             packs,
@@ -265,7 +268,7 @@ impl Volume {
     fn frozen(&self, chain: Vec<Layer>, config: Config, totals: (u64, u64)) -> Volume {
         let rows = Rows::new(self.rows().meta().clone(), chain, self.rows().moving().clone());
         let parts = Bare {
-            shared: Arc::new(Shared::new(rows, &self.memory, &config, totals)),
+            shared: Arc::new(Shared::new(rows, &self.memory, &config, (self.packs.volume(), totals))),
             packs: self.packs.clone(),
             memory: self.memory.clone(),
             clock: self.clock.clone(),
@@ -488,19 +491,4 @@ async fn chain(meta: &dyn Meta, head: u64) -> Result<Vec<Layer>> {
         }
     }
     Ok(chain)
-}
-
-async fn live_bytes(meta: &dyn Meta) -> Result<HashMap<u128, u64>> {
-    const PAGE: usize = 4096;
-    let mut live = HashMap::new();
-    let mut from = Vec::new();
-    loop {
-        let page = rows::scan(meta, &pack::prefix(), &from, PAGE).await?;
-        let Some((last, _)) = page.last() else { return Ok(live) };
-        from = crate::meta::after(last);
-        for (rest, value) in page {
-            let key = [&pack::prefix()[..], &rest[..]].concat();
-            live.insert(pack::parse(&key)?, pack::decode(&value)?);
-        }
-    }
 }

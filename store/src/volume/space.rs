@@ -1,13 +1,17 @@
 //! How much room there is.
 
-use super::Volume;
+use super::{Volume, rows};
 use crate::api::{Caller, Result};
 use crate::error::StoreError;
-use crate::keys::map::BLOCK;
+use crate::keys::pack;
+use crate::meta::Meta;
 use crate::pack::EXTENT_OVERHEAD;
 use mooring_policy::action::Action;
 use mooring_protocol::types::VolumeStat;
-use std::sync::atomic::Ordering;
+use std::collections::HashMap;
+
+/// Inodes a volume may have where no quota says less.
+const MOST_INODES: u64 = 1 << 40;
 
 /// What a volume takes and what it saves. All of it is exact as of the last commit: kept in the commits themselves, not
 /// estimated.
@@ -59,8 +63,8 @@ impl Volume {
         let packs = self.packs.list();
         let account = *self.shared.usage.account.lock();
         Space {
-            logical_bytes: self.blocks_in_use().saturating_mul(BLOCK),
-            inodes: self.inodes_in_use(),
+            logical_bytes: self.used().bytes(),
+            inodes: self.used().inodes,
             referenced_bytes: account.referenced,
             raw_bytes: account.raw,
             stored_bytes: account.stored,
@@ -73,17 +77,14 @@ impl Volume {
     pub(super) async fn do_statfs(&self, cx: &Caller) -> Result<VolumeStat> {
         cx.authority.check(Action::List, None)?;
         self.alive()?;
-        let used = self.blocks_in_use().saturating_mul(BLOCK);
-        let (total_bytes, free_bytes) = match self.config.quota_bytes {
-            Some(quota) => (quota, quota.saturating_sub(used)),
-            None => {
-                let free = self.disk_free()?;
-                (used.saturating_add(free), free)
-            }
-        };
-        let inodes = self.inodes_in_use();
-        let free_inodes = self.config.max_inodes.saturating_sub(inodes);
-        Ok(VolumeStat { total_bytes, free_bytes, total_inodes: self.config.max_inodes, free_inodes })
+        let used = self.used();
+        let (bytes, files) = self.quota_left();
+        let disk = self.disk_free()?;
+        let free_bytes = bytes.map_or(disk, |left| left.min(disk));
+        let total_bytes = used.bytes().saturating_add(free_bytes);
+        let free_inodes = files.unwrap_or(MOST_INODES).min(MOST_INODES.saturating_sub(used.inodes));
+        let total_inodes = used.inodes.saturating_add(free_inodes);
+        Ok(VolumeStat { total_bytes, free_bytes, total_inodes, free_inodes })
     }
 
     /// Bytes free where the volume lives; everything there is where no directory is known.
@@ -92,33 +93,20 @@ impl Volume {
         let stat = rustix::fs::statvfs(directory).map_err(|error| StoreError::Store(Box::new(error)))?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
+}
 
-    /// Blocks that count against the quota: those of files with a name or a handle. What lingers was given back.
-    fn blocks_in_use(&self) -> u64 {
-        self.shared.usage.blocks.load(Ordering::Acquire).saturating_sub(self.linger.totals().1)
-    }
-
-    /// Inodes that count against the bound; see [`Self::blocks_in_use`].
-    fn inodes_in_use(&self) -> u64 {
-        self.shared.usage.inodes.load(Ordering::Acquire).saturating_sub(self.linger.totals().0)
-    }
-
-    /// Refuses what would go over the quota. What lingers does not count, and goes when it would have to.
-    pub(crate) fn room_for_blocks(&self, grown: i64) -> Result<()> {
-        let Some(quota) = self.config.quota_bytes else { return Ok(()) };
-        let Ok(grown @ 1..) = u64::try_from(grown) else { return Ok(()) };
-        let over = |used: u64| used.saturating_add(grown).saturating_mul(BLOCK) > quota;
-        if over(self.shared.usage.blocks.load(Ordering::Acquire)) {
-            self.linger.hurry();
+/// Live bytes of every pack that has any.
+pub(super) async fn live_bytes(meta: &dyn Meta) -> Result<HashMap<u128, u64>> {
+    const PAGE: usize = 4096;
+    let mut live = HashMap::new();
+    let mut from = Vec::new();
+    loop {
+        let page = rows::scan(meta, &pack::prefix(), &from, PAGE).await?;
+        let Some((last, _)) = page.last() else { return Ok(live) };
+        from = crate::meta::after(last);
+        for (rest, value) in page {
+            let key = [&pack::prefix()[..], &rest[..]].concat();
+            live.insert(pack::parse(&key)?, pack::decode(&value)?);
         }
-        if over(self.blocks_in_use()) { Err(StoreError::QuotaExceeded) } else { Ok(()) }
-    }
-
-    pub(crate) fn room_for_inodes(&self, more: u64) -> Result<()> {
-        let over = |inodes: u64| inodes.saturating_add(more) > self.config.max_inodes;
-        if over(self.shared.usage.inodes.load(Ordering::Acquire)) {
-            self.linger.hurry();
-        }
-        if over(self.inodes_in_use()) { Err(StoreError::QuotaExceeded) } else { Ok(()) }
     }
 }

@@ -4,7 +4,7 @@
 //! Whatever reads is the volume's own code over other rows; whatever changes asks the caller's authority, as ever, and
 //! is refused.
 
-use super::{Config, Volume};
+use super::{Config, Quota, Volume};
 use crate::api::{
     Caller, Condition, Deleted, ListPage, ListQuery, ObjectInfo, ObjectMeta, Objects, PartInfo, Put, Renamed,
     Result, Staged, Tree, UploadInfo, Watermarks, WriteAt,
@@ -29,7 +29,7 @@ pub(crate) struct View {
 
 impl View {
     pub(super) fn new(head: &Volume, chain: Vec<Layer>, row: &Snapshot) -> View {
-        let config = Config { quota_bytes: None, ..head.config.clone() };
+        let config = Config { quota: Quota::default(), budget: None, ..head.config.clone() };
         View { volume: head.frozen(chain, config, (row.inodes, row.blocks)), gone: false.into() }
     }
 
