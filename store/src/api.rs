@@ -133,7 +133,8 @@ pub trait Tree: Send + Sync {
     async fn allocate(&self, cx: &Caller, ino: Ino, offset: u64, length: u64, how: Allocate) -> Result<Attr>;
     /// Next data or hole; `Range` (`ENXIO`) past the end, and for data when none follows.
     async fn seek(&self, cx: &Caller, ino: Ino, offset: u64, what: Seek) -> Result<u64>;
-    /// Copies a range inside the volume by reference; returns bytes copied (short at the source's end) and the target's attributes.
+    /// Copies a range inside the volume by reference; returns bytes copied (short at the source's end, and where offsets
+    /// within blocks differ, so that bytes go through memory: at most 64 MiB) and the target's attributes.
     async fn copy_range(
         &self,
         cx: &Caller,

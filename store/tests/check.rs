@@ -12,7 +12,7 @@ use mooring_protocol::types::{Ino, NewNode, RenameMode};
 use mooring_store::api::{Tree, WriteAt};
 use mooring_store::backend::VolumeDir;
 use mooring_store::keys::counter::{self, Counter};
-use mooring_store::keys::{Layer, backlink, dentry, extent, inode, pack, xattr};
+use mooring_store::keys::{Layer, backlink, dentry, extent, frozen, inode, pack, xattr};
 use mooring_store::memory::Memory;
 use mooring_store::meta::{Batch, MemoryMeta, Meta, prefix_end};
 use mooring_store::pack::{ExtentCache, PACK_BYTES, PackOptions, PackStore};
@@ -43,7 +43,8 @@ async fn open(dir: &Path, rows: Arc<MemoryMeta>) -> Arc<Volume> {
     let packs = PackStore::open(options).await.unwrap();
     let (clock, random) = (Arc::new(SystemClock::new()), Arc::new(SystemRandom));
     let memory = Memory::new(8 << 20);
-    let config = Config::default();
+    // A map of two rows is shared as a whole.
+    let config = Config { few_rows: 1, ..Config::default() };
     Volume::open(Parts { meta: rows, packs, memory, clock, random, config }).await.unwrap()
 }
 
@@ -163,6 +164,12 @@ async fn directories_in_a_circle_are_found() {
 #[tokio::test(flavor = "multi_thread")]
 async fn damaged_bytes_are_found_when_they_are_read_and_named_by_file() {
     let behind = Behind::new().await;
+    let (source, clone) =
+        (behind.ino("dir/file").await, file(&behind.volume, Ino::ROOT, "clone", Bytes::new()).await);
+    behind.volume.copy_range(&owner(), (source, 0), (clone, 0), 300_000).await.unwrap();
+    let half = file(&behind.volume, Ino::ROOT, "half", Bytes::new()).await;
+    behind.volume.copy_range(&owner(), (source, 131_072), (half, 0), 300_000).await.unwrap();
+    assert!(!behind.under(frozen::key(source.get())).await.is_empty(), "the map is shared as a whole");
     let rows = behind.under(extent::prefix()).await;
     let places =
         rows.iter().map(|(key, value)| extent::decode(extent::parse(key).unwrap(), value).unwrap().place);
@@ -173,7 +180,10 @@ async fn damaged_bytes_are_found_when_they_are_read_and_named_by_file() {
     std::fs::write(&pack, bytes).unwrap();
     assert_eq!(behind.check(false).await.findings, [], "names and places are right");
     let report = behind.check(true).await;
-    assert_eq!(found(&report, "/dir/file"), [FindingKind::Data]);
+    for path in ["/dir/file", "/clone"] {
+        assert_eq!(found(&report, path), [FindingKind::Data]);
+    }
+    assert!(!report.findings[0].paths.contains(&"/half".to_owned()), "it shows the other half");
     assert!(report.findings[0].what.contains(&first.pack.to_string()), "{}", report.findings[0]);
     assert_eq!(report.repairable(), 0);
 }

@@ -4,7 +4,7 @@
 use super::{All, CheckOptions, Kind, Progress, Report};
 use crate::api::Result;
 use crate::keys::extent::Extent;
-use crate::keys::map::{ExtentId, Source};
+use crate::keys::map::{BLOCK, ExtentId, Source};
 use crate::pack::{ExtentRef, PackError, PackId};
 use crate::volume::Volume;
 use futures::StreamExt;
@@ -135,19 +135,55 @@ async fn tell(volume: &Volume, all: &All, bad: Vec<Bad>, report: &mut Report) ->
     Ok(())
 }
 
-/// The files that use some of these extents.
+/// The files that show some of these extents, also by slices of frozen maps.
 fn files_of(all: &All, wanted: &BTreeSet<ExtentId>) -> BTreeMap<ExtentId, BTreeSet<Ino>> {
-    let owners: HashMap<u64, Ino> = all.inodes.iter().map(|(ino, inode)| (inode.map, *ino)).collect();
-    let mut files: BTreeMap<ExtentId, BTreeSet<Ino>> = BTreeMap::new();
+    let mut hurt = BTreeSet::new();
     for (map, rows) in &all.maps {
-        for (_, row) in rows {
+        for (end, row) in rows {
             if let Source::Extent { id, .. } = &row.source
                 && wanted.contains(id)
-                && let Some(ino) = owners.get(map)
             {
-                files.entry(*id).or_default().insert(*ino);
+                hurt.insert((*map, end.saturating_sub(row.blocks * BLOCK), *end, *id));
             }
         }
     }
+    // Each round finds the maps that show those of the last.
+    let mut last = hurt.clone();
+    while !last.is_empty() {
+        let shown = shown_by_slices(all, &last);
+        last = shown.difference(&hurt).copied().collect();
+        hurt.extend(&last);
+    }
+    let mut files: BTreeMap<ExtentId, BTreeSet<Ino>> = BTreeMap::new();
+    let mut owners: HashMap<u64, Ino> = HashMap::new();
+    owners.extend(all.inodes.iter().map(|(ino, inode)| (inode.map, *ino)));
+    for (map, _, _, id) in hurt {
+        if let Some(ino) = owners.get(&map) {
+            files.entry(id).or_default().insert(*ino);
+        }
+    }
     files
+}
+
+/// A range of a map, and the extent it shows.
+type Hurt = (u64, u64, u64, ExtentId);
+
+/// The ranges of maps whose slices show these.
+fn shown_by_slices(all: &All, hurt: &BTreeSet<Hurt>) -> BTreeSet<Hurt> {
+    let mut by_map: HashMap<u64, Vec<&Hurt>> = HashMap::new();
+    hurt.iter().for_each(|range| by_map.entry(range.0).or_default().push(range));
+    let mut shown = BTreeSet::new();
+    for (map, rows) in &all.maps {
+        for (end, row) in rows {
+            let Source::Slice { map: below, offset } = row.source else { continue };
+            let (covered, start) = (row.blocks * BLOCK, end.saturating_sub(row.blocks * BLOCK));
+            for (_, from, to, id) in by_map.get(&below).into_iter().flatten() {
+                let (from, to) = ((*from).max(offset), (*to).min(offset.saturating_add(covered)));
+                if from < to {
+                    shown.insert((*map, from - offset + start, to - offset + start, *id));
+                }
+            }
+        }
+    }
+    shown
 }
