@@ -378,7 +378,7 @@ async fn begin(seed: u64, dir: &Path) -> Run {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn random_histories_settle_within_a_third_and_lose_nothing() {
-    for seed in seeds(6) {
+    for seed in seeds(4) {
         let dir = directory();
         let mut run = begin(seed, dir.path()).await;
         for _ in 0..4 {
@@ -396,7 +396,7 @@ async fn random_histories_settle_within_a_third_and_lose_nothing() {
 /// The power goes at a sync while packs are moved and deleted: what was synced before is there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn power_that_goes_while_room_is_given_back_takes_nothing_with_it() {
-    for seed in seeds(6) {
+    for seed in seeds(4) {
         let dir = directory();
         let mut run = begin(seed, dir.path()).await;
         for _ in 0..60 {
