@@ -278,6 +278,29 @@ async fn a_directory_that_lost_its_journal_gets_it_from_the_store() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_does_not_grow_for_ever() {
+    let dir = directory();
+    let (faulty, backing) = Faulty::open(dir.path());
+    let volume = open(dir.path(), &backing, "a").await;
+    for round in 0..300 {
+        write(&volume, &format!("file-{round}"), noise(round, 20_000)).await;
+        volume.sync().await.unwrap();
+    }
+    let tables = async || faulty.names("/compacted/").await.len();
+    until("a table made because the log is long", async || tables().await > 0).await;
+    assert!(faulty.names("/log/").await.len() > 300);
+    volume.close().await.unwrap();
+    let again = open(dir.path(), &backing, "b").await;
+    until("the end of old objects", async || faulty.names("/log/").await.len() < 10).await;
+    let last = open(dir.path(), &backing, "c").await;
+    for round in 0..300 {
+        assert!(read(&last, &format!("file-{round}")).await.unwrap() == noise(round, 20_000), "{round}");
+    }
+    drop(again);
+    last.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_has_vanished_is_not_begun_anew() {
     let dir = directory();
     let (_, backing) = Faulty::open(dir.path());

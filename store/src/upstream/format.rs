@@ -77,6 +77,14 @@ pub(super) struct Object {
     pub records: Vec<Record>,
 }
 
+impl Object {
+    /// About what it takes in the store.
+    pub fn bytes(&self) -> usize {
+        let pieces: usize = self.pieces.iter().map(|piece| piece.bytes.len()).sum();
+        pieces + self.records.iter().map(|record| record.body.len()).sum::<usize>()
+    }
+}
+
 impl Head {
     fn encode(&self) -> [u8; HEAD_BYTES] {
         let mut out = [0; HEAD_BYTES];

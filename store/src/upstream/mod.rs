@@ -70,6 +70,11 @@ const SHIP_BYTES: usize = 4 << 20;
 /// Records that nobody waits for are on their way after this long.
 const SHIP_EVERY: Duration = Duration::from_secs(1);
 
+/// Objects, and bytes in them, behind what the engine's tables have. With more the engine is asked to make a table: the
+/// log is what the next open reads.
+const LONG_OBJECTS: usize = 256;
+const LONG_BYTES: usize = 64 << 20;
+
 /// How long a sync waits for the store. What it waits for is kept and goes on its way; a later sync may find it there.
 const SYNC_LIMIT: Duration = Duration::from_secs(60);
 
@@ -110,6 +115,7 @@ struct State {
 struct Live {
     number: u64,
     last_id: u64,
+    bytes: usize,
     /// Whose bytes it carries.
     packs: Vec<PackId>,
 }
@@ -180,6 +186,17 @@ impl Upstream {
         if full {
             self.wake.notify_one();
         }
+    }
+
+    /// Whether the log is long behind record `after`.
+    pub(crate) fn is_long(&self, after: u64) -> bool {
+        let state = self.state.lock();
+        let (mut objects, mut bytes) = (0, 0);
+        state.live.iter().rev().take_while(|live| live.last_id > after).any(|live| {
+            objects += 1;
+            bytes += live.bytes;
+            objects > LONG_OBJECTS || bytes > LONG_BYTES
+        })
     }
 
     /// Waits until the store has record `id`, which the journal has made durable.

@@ -115,8 +115,12 @@ impl Upstream {
     }
 
     fn new(options: &UpstreamOptions, opened: Head, epoch: u64) -> Self {
-        let live =
-            VecDeque::from([Live { number: opened.number, last_id: opened.last_id, packs: Vec::new() }]);
+        let live = VecDeque::from([Live {
+            number: opened.number,
+            last_id: opened.last_id,
+            bytes: 0,
+            packs: Vec::new(),
+        }]);
         let next_number = opened.number + 1;
         let state = State { next_number, queue: VecDeque::new(), queued_bytes: 0, live, wanted: 0 };
         let progress = Progress { synced_id: opened.last_id, synced_seq: opened.last_seq, stopped: None };
@@ -155,7 +159,8 @@ impl Upstream {
             // Collected a moment ago: the tables have it.
             let Some(object) = object else { continue };
             let packs = object.pieces.iter().map(|piece| piece.pack).collect();
-            live.push_back(Live { number: object.head.number, last_id: object.head.last_id, packs });
+            let bytes = object.bytes();
+            live.push_back(Live { number: object.head.number, last_id: object.head.last_id, bytes, packs });
             if let Some(importing) = &mut importing {
                 importing.add(object).await?;
             }

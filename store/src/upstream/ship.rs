@@ -154,9 +154,11 @@ impl Upstream {
             let mut state = self.state.lock();
             state.next_number = number + 1;
             state.queue.drain(..records.len());
-            state.queued_bytes -= records.iter().map(|record| record.body.len()).sum::<usize>();
+            let bodies = records.iter().map(|record| record.body.len()).sum::<usize>();
+            state.queued_bytes -= bodies;
+            let bytes = bodies + riders.pieces.iter().map(|piece| piece.bytes.len()).sum::<usize>();
             let packs = riders.pieces.iter().map(|piece| piece.pack).collect();
-            state.live.push_back(Live { number, last_id: last.id, packs });
+            state.live.push_back(Live { number, last_id: last.id, bytes, packs });
         }
         self.publish(|progress| (progress.synced_id, progress.synced_seq) = (last.id, last.seq));
     }

@@ -94,6 +94,14 @@ impl WriterInit for Init {
         let _ = self.shared.journal.set(Arc::clone(writer.journal()));
         if let (Some(upstream), Some((tail, seq))) = (&self.upstream, tail) {
             upstream.begin(Arc::clone(writer.journal()), tail, seq);
+            if manifest.manifest().checkpoints().is_empty() {
+                let upstream = Arc::clone(upstream);
+                tokio::spawn(async move {
+                    if let Err(error) = upstream.collect(after + 1).await {
+                        tracing::debug!(%error, "old objects of the log stay for now");
+                    }
+                });
+            }
         }
         Ok(WriterInitResult {
             replay_iterator: Box::new(Replayed {
@@ -247,6 +255,10 @@ impl WalWriter for Writer {
         Ok(WalFlushResult { wal_id, completion: completion.boxed() })
     }
 
+    fn should_flush_memtable(&self, replay_after_wal_id: u64) -> bool {
+        self.upstream.as_ref().is_some_and(|upstream| upstream.is_long(replay_after_wal_id))
+    }
+
     fn observer(&self) -> Box<dyn WalObserver> {
         Box::new(Observer { journal: Arc::clone(self.writer.journal()), upstream: self.upstream.clone() })
     }
@@ -347,7 +359,8 @@ impl WalGc for Collector {
         };
         let needed: Vec<_> = needed.iter().map(inclusive).collect();
         if let Some(upstream) = &self.upstream {
-            let first = needed.iter().map(|range| *range.start()).min().unwrap_or(u64::MAX);
+            // Without a word of what is needed, everything is.
+            let first = needed.iter().map(|range| *range.start()).min().unwrap_or(0);
             let removed = upstream.collect(first).await;
             let removed = removed.map_err(|error| WalError::Unavailable(Arc::new(error)))?;
             tracing::debug!(removed, "removed objects of the log");
