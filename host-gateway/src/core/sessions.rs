@@ -111,13 +111,15 @@ impl Sessions {
     /// Ends the grace period after a start, then sessions that stay away too long. Runs until the gateway stops.
     pub async fn watch(self: Arc<Self>) {
         let work = async {
-            for id in self.around.grace.run(caps::GRACE).await {
-                let session = self.all.lock().get(&SessionId(id)).cloned();
-                match session {
-                    // Back, with nothing to put back behind some of its doors.
-                    Some(session) if session.is_connected() => session.end_reclaim(),
-                    Some(session) => session.end("it did not come back after the gateway's restart"),
-                    None => {}
+            while let Some(late) = self.around.grace.overdue(caps::GRACE).await {
+                for id in late {
+                    let session = self.all.lock().get(&SessionId(id)).cloned();
+                    match session {
+                        // Back, with nothing to put back behind some of its doors.
+                        Some(session) if session.is_connected() => session.end_reclaim(),
+                        Some(session) => session.end("it did not come back after the gateway's restart"),
+                        None => {}
+                    }
                 }
             }
             let mut tick = tokio::time::interval(REAP_EVERY);

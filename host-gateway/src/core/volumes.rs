@@ -201,6 +201,7 @@ impl Volumes {
 
     async fn open(&self, bucket: &Bucket, grace: &Arc<Grace>) -> Result<Open, CoreError> {
         let (owner, id) = (&bucket.owner, bucket.volume);
+        let _opening = grace.opening(id);
         let engine = self.open_engine(bucket).await?;
         let recovering = grace.is_pending(id);
         let coherent =
