@@ -1,9 +1,13 @@
 //! Named points where a test stops the process, or makes the disk fail, between two steps whose order matters.
 //!
-//! Each point states the claim it attacks. They are compiled in always: a point that is not armed is one relaxed
-//! load. Only tests arm them, through [`arm`]; a process serves one armed point at a time.
+//! Each point states the claim it attacks, in the one table below. They are compiled in always: a point that is not
+//! armed is one relaxed load. Only tests arm them, through [`arm`]; a process serves one armed point at a time.
+//!
+//! To add one: a line in the table, with the claim that stopping there would disprove; [`pass`] where the order
+//! matters; and, if the workload of `tests/points.rs` does not come by, an operation there that does. That test dies at
+//! every point of the table and fails for one that it never reached.
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering};
 use std::sync::{Arc, Weak};
@@ -47,12 +51,24 @@ points! {
     JournalRotateBeforeHeader,
     /// A journal file with a head and no record continues the sequence.
     JournalRotateAfterHeader,
+    /// A prepared file whose name may be lost with the power is not used yet.
+    JournalSpareBeforeEntry,
+    /// Bytes are durable before the records that name them: stopping between the two leaves garbage, no dead rows.
+    JournalBetweenSyncs,
+    /// What is on the medium stays though nobody was told so.
+    JournalAfterSync,
+    /// Writing unsynced records once more, after a failed fdatasync, changes none of them.
+    JournalMidRepair,
+    /// Cutting off records whose bytes were lost can be repeated.
+    JournalMidCut,
     /// Stopping before fdatasync loses nothing that was in the file, as long as the machine stays up.
     JournalBeforeSync,
     /// A crash while old files are being removed leaves a journal that opens.
     JournalMidCollect,
     /// A crash during recovery leaves what recovery began with.
     JournalMidRecover,
+    /// A pack file without a head is finished by the next open.
+    PackBeforeHead,
     /// Space taken in a pack by an append that never happened harms no later reader.
     PackBeforeWrite,
     /// Extents no row points to are garbage, not damage.
@@ -63,10 +79,38 @@ points! {
     PackBeforeFooter,
     /// A pack whose footer is not synced is finished again by the next open.
     PackAfterFooter,
+    /// A pack that is whole and has the name of an open one is finished again.
+    PackBeforeRename,
+    /// A pack has one of its two names, whichever the directory kept.
+    PackAfterRename,
+    /// What was appended before an fdatasync of packs that did not happen is there as long as the machine stays up.
+    PackBeforeSync,
+    /// Writing unsynced extents once more, after a failed fdatasync, changes none of them.
+    PackMidRepair,
     /// Recovery of packs can be repeated.
     PackMidRecover,
     /// A pack that is deleted is named by nothing that the next open may look at.
     PackBeforeDelete,
+    /// A read that fails harms only itself.
+    PackBeforeRead,
+    /// Bytes that were stored and that no row names yet are garbage, not damage.
+    CommitBeforeRows,
+    /// A change whose rows are in the journal is there, though its caller was never answered.
+    CommitAfterRows,
+    /// Rows that are on their way to a table are still in the journal.
+    TableBeforePut,
+    /// A table that no manifest names is garbage, and its rows are in the journal.
+    TableAfterPut,
+    /// Tables count when the manifest that names them is there, not before.
+    ManifestBeforePut,
+    /// Journal files that a new manifest makes superfluous may still be there.
+    ManifestAfterPut,
+    /// A volume that was synced and not closed further lacks nothing.
+    CloseAfterSync,
+    /// A volume whose packs are complete and whose rows are still in the journal lacks nothing.
+    CloseAfterSeal,
+    /// A volume that let go of everything but its lock lacks nothing.
+    CloseBeforeUnlock,
 }
 
 /// What happens at an armed point.
@@ -78,15 +122,40 @@ pub enum Strike {
     NoSpace,
     /// The operation fails as if the disk were broken.
     Broken,
+    /// The operation takes a while, as on a disk that is slow.
+    Slow,
 }
+
+/// How long [`Strike::Slow`] makes an operation wait.
+const SLOW: std::time::Duration = std::time::Duration::from_millis(50);
 
 const OFF: u8 = u8::MAX;
 static ARMED: AtomicU8 = AtomicU8::new(OFF);
 static STRIKE: AtomicU8 = AtomicU8::new(0);
 static LEFT: AtomicI64 = AtomicI64::new(0);
+static TIMES: AtomicI64 = AtomicI64::new(0);
+/// What is armed when the last strike has been done.
+static NEXT: Mutex<Option<(Point, Strike)>> = Mutex::new(None);
 
 /// Strikes at `point` once, when it is passed for the `nth` time from now (1 is the next).
 pub fn arm(point: Point, strike: Strike, nth: u32) {
+    arm_times(point, strike, nth, 1);
+}
+
+/// Strikes once at the first of two points and then, when it is next passed, at the second: for what happens only
+/// after a failure.
+pub fn arm_both(first: (Point, Strike), second: (Point, Strike)) {
+    *NEXT.lock() = Some(second);
+    arm(first.0, first.1, 1);
+}
+
+/// Strikes at `point` from now on, until it is disarmed: a fault that lasts.
+pub fn arm_always(point: Point, strike: Strike) {
+    arm_times(point, strike, 1, i64::MAX);
+}
+
+fn arm_times(point: Point, strike: Strike, nth: u32, times: i64) {
+    TIMES.store(times, Ordering::SeqCst);
     LEFT.store(i64::from(nth), Ordering::SeqCst);
     STRIKE.store(strike as u8, Ordering::SeqCst);
     ARMED.store(point as u8, Ordering::SeqCst);
@@ -104,13 +173,30 @@ pub(crate) fn due(point: Point) -> bool {
 
 /// Passes `point`.
 pub(crate) fn pass(point: Point) -> std::io::Result<()> {
-    if ARMED.load(Ordering::Relaxed) != point as u8 || LEFT.fetch_sub(1, Ordering::SeqCst) != 1 {
+    if ARMED.load(Ordering::Relaxed) != point as u8 || LEFT.fetch_sub(1, Ordering::SeqCst) > 1 {
         return Ok(());
     }
-    disarm();
-    match STRIKE.load(Ordering::SeqCst) {
+    let left = TIMES.fetch_sub(1, Ordering::SeqCst);
+    if left <= 1 {
+        disarm();
+    }
+    let strike = STRIKE.load(Ordering::SeqCst);
+    if left == 1
+        && let Some((next, strike)) = NEXT.lock().take()
+    {
+        arm(next, strike, 1);
+    }
+    if left < 1 {
+        // Another thread struck for the last time.
+        return Ok(());
+    }
+    match strike {
         strike if strike == Strike::NoSpace as u8 => Err(rustix::io::Errno::NOSPC.into()),
         strike if strike == Strike::Broken as u8 => Err(rustix::io::Errno::IO.into()),
+        strike if strike == Strike::Slow as u8 => {
+            std::thread::park_timeout(SLOW);
+            Ok(())
+        }
         _ => {
             let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
             // The signal is on its way; nothing may happen until it arrives.

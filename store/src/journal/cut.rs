@@ -41,6 +41,7 @@
 use super::format::{self, Found, HEAD_BYTES};
 use super::recover::{Recovery, finish, read_up_to, remove_dropped};
 use super::{JournalError, io_error};
+use crate::failpoints::{Point, pass};
 use std::path::Path;
 
 impl Recovery {
@@ -50,6 +51,7 @@ impl Recovery {
         let keep = self.kept.iter().take_while(|kept| kept.head.first_id < id).count();
         let later: Vec<_> = self.kept.split_off(keep).into_iter().map(|kept| kept.path).collect();
         remove_dropped(&self.options.dir, &later)?;
+        pass(Point::JournalMidCut).map_err(|error| io_error("cut", &self.options.dir, error))?;
         if let Some(last) = self.kept.last_mut().filter(|last| last.last_id >= id) {
             last.end = begin_of(&last.path, id, self.options.file_bytes)? as u64;
             finish(&last.path, last.end).map_err(|error| io_error("cut", &last.path, error))?;

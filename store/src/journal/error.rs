@@ -51,9 +51,17 @@ pub enum JournalError {
         /// The directory.
         path: PathBuf,
     },
-    /// An earlier write or fdatasync failed; what the kernel kept of it is unknown, so nothing more is written.
+    /// What was written earlier is not there any more, so nothing more is written. Opening anew finds out what is left.
     #[error("journal {path} stopped after an earlier failure: {reason}")]
     Stopped {
+        /// The directory.
+        path: PathBuf,
+        /// The failure.
+        reason: String,
+    },
+    /// The disk fails at the moment. Nothing of what was asked happened; it works again when the disk does.
+    #[error("journal {path} waits for its disk: {reason}")]
+    Fault {
         /// The directory.
         path: PathBuf,
         /// The failure.

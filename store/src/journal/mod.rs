@@ -22,11 +22,12 @@
 //! Files have a fixed size and are allocated, and entered into their directory durably, before use. So an
 //! append cannot meet a full disk, and a sync is one fdatasync of a file that does not grow.
 //!
-//! A failed write or fdatasync stops the journal for good: what the kernel kept of it is unknown, and a later
-//! fdatasync would report success for lost pages. Reopening finds out what is there.
+//! A disk that fails is waited for ([`fault`]): changes are refused with its error meanwhile, and nothing need be
+//! opened anew afterwards.
 
 mod cut;
 mod error;
+mod fault;
 mod format;
 mod recover;
 mod space;

@@ -4,6 +4,7 @@
 //! the engine still needs, verifies every checksum, and finds the end. What lies behind a torn record is dropped,
 //! files included, unless a later record proves that the lost one had been synced.
 
+use super::fault::write_again;
 use super::format::{self, Found, HEAD_BYTES, Head};
 use super::{JournalError, JournalOptions, io_error};
 use crate::failpoints::{self, Point, pass};
@@ -72,7 +73,13 @@ pub fn recover(options: JournalOptions, after: u64) -> Result<Recovery, JournalE
     (work.read_bytes, work.records) = (read_bytes, next_id - 1 - after);
     // The engine waits for a sync before it relies on records, and a stopped process may have left them in the
     // page cache only: what is replayed counts as synced from here on.
-    for Kept { path, end, .. } in &kept {
+    for Kept { path, end, last_id, .. } in &kept {
+        if *last_id > synced {
+            // The process of before may have met a failing fdatasync, whose pages the kernel counts as written.
+            let repaired = File::options().read(true).write(true).open(path);
+            let repaired = repaired.map_err(|error| io_error("open", path, error))?;
+            write_again(&repaired, path, *end)?;
+        }
         finish(path, *end).map_err(|error| io_error("sync", path, error))?;
     }
     let next_number = last_number + 1;

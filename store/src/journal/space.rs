@@ -7,7 +7,7 @@
 
 use super::format::HEAD_BYTES;
 use super::{Journal, JournalError, io_error, record_bytes};
-use crate::failpoints;
+use crate::failpoints::{self, Point, pass};
 use parking_lot::Mutex;
 use rustix::fs::{FallocateFlags, fallocate};
 use std::fs::{File, OpenOptions};
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 /// An allocated file that holds only zeros.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Spare {
     pub file: Arc<File>,
     pub path: PathBuf,
@@ -75,12 +75,21 @@ impl Space {
         state.current_free = state.current_free.saturating_sub(bytes);
     }
 
+    /// The spare, which stays one.
+    pub fn spare(&self) -> Option<Spare> {
+        self.state.lock().spare.clone()
+    }
+
     /// Makes the spare the current file.
-    pub fn take_spare(&self) -> Option<Spare> {
+    pub fn take_spare(&self) {
         let mut state = self.state.lock();
-        let spare = state.spare.take()?;
+        state.spare = None;
         state.current_free = self.file_bytes - HEAD_BYTES as u64;
-        Some(spare)
+    }
+
+    /// Lets everybody who waits for room look again.
+    pub fn wake(&self) {
+        self.changed.notify_waiters();
     }
 
     fn capacity(&self) -> u64 {
@@ -100,6 +109,7 @@ impl Journal {
     ///
     /// # Errors
     /// [`JournalError::NoSpace`] when the disk is full: nothing happened, and freeing space helps.
+    /// [`JournalError::Fault`] while the disk fails: nothing happened, and it works again when the disk does.
     /// [`JournalError::TooLarge`] when no file would take it.
     pub async fn reserve(self: &Arc<Self>, body: usize) -> Result<Reservation, JournalError> {
         let limit = self.options.max_body();
@@ -113,6 +123,9 @@ impl Journal {
             tokio::pin!(changed);
             // Registered before looking, so that a change in between is not missed.
             changed.as_mut().enable();
+            if let Some(fault) = self.fault() {
+                return Err(fault);
+            }
             match self.try_reserve(bytes) {
                 Grant::Granted { prepare_ahead } => {
                     if prepare_ahead {
@@ -184,6 +197,7 @@ fn create(dir: &Path, number: u64, bytes: u64) -> Result<Option<Spare>, JournalE
         Err(error) => return Err(io_error("create", &path, error)),
     };
     let made = allocate(&file, bytes).and_then(|()| failpoints::sync(&path, || file.sync_all()));
+    let made = made.and_then(|()| pass(Point::JournalSpareBeforeEntry));
     let made = made.and_then(|()| failpoints::sync(dir, || File::open(dir)?.sync_all()));
     if let Err(error) = made {
         // Half a file takes the room that somebody is about to free.

@@ -1,5 +1,6 @@
 //! The shared side of a journal: group-committed fdatasync, watermarks, removal of old files.
 
+use super::fault::{self, Faults, Work};
 use super::space::Space;
 use super::{JournalError, JournalOptions, Recovery, io_error};
 use crate::failpoints::{self, Point, pass};
@@ -20,6 +21,8 @@ pub struct Progress {
     pub synced_seq: u64,
     /// Why nothing more will come.
     pub stopped: Option<JournalError>,
+    /// Syncs that failed, and how the last did.
+    pub failures: (u64, Option<JournalError>),
 }
 
 type Listener = Arc<dyn Fn(&Progress) + Send + Sync>;
@@ -31,7 +34,8 @@ pub struct Journal {
     state: Mutex<State>,
     /// Wakes the syncer thread.
     wake: Condvar,
-    progress: watch::Sender<Progress>,
+    pub(super) progress: watch::Sender<Progress>,
+    pub(super) faults: watch::Sender<Faults>,
     synced: AtomicU64,
     fdatasyncs: AtomicU64,
     listeners: Mutex<Vec<Listener>>,
@@ -51,13 +55,26 @@ struct State {
     /// In order; the last is the current one.
     files: Vec<LiveFile>,
     stopped: Option<JournalError>,
+    /// The last sync failed: what is not known to be on the medium has to be written again.
+    repair: bool,
 }
 
 /// A file of the sequence. `file` is there as long as it may hold unsynced records.
+#[derive(Clone)]
 pub(super) struct LiveFile {
     pub path: PathBuf,
     pub first_id: u64,
     pub file: Option<Arc<File>>,
+    /// Where its last record ends.
+    pub end: u64,
+}
+
+/// What one fdatasync is about.
+struct Round {
+    id: u64,
+    seq: u64,
+    files: Vec<LiveFile>,
+    repair: bool,
 }
 
 impl Journal {
@@ -65,13 +82,14 @@ impl Journal {
         let Recovery { options, kept, old, next_id, next_number, .. } = recovery;
         let kept = kept.into_iter().map(|kept| (kept.path, kept.head.first_id));
         let files = old.into_iter().chain(kept);
-        let files = files.map(|(path, first_id)| LiveFile { path, first_id, file: None });
+        let files = files.map(|(path, first_id)| LiveFile { path, first_id, file: None, end: 0 });
         let state = State {
             appended_id: next_id - 1,
             appended_seq: 0,
             wanted_id: 0,
             files: files.collect(),
             stopped: None,
+            repair: false,
         };
         let (progress, _) = watch::channel(Progress { synced_id: next_id - 1, ..Progress::default() });
         let journal = Arc::new(Self {
@@ -79,6 +97,7 @@ impl Journal {
             state: Mutex::new(state),
             wake: Condvar::new(),
             progress,
+            faults: watch::Sender::new(Faults::default()),
             synced: AtomicU64::new(next_id - 1),
             fdatasyncs: AtomicU64::new(0),
             listeners: Mutex::new(Vec::new()),
@@ -149,8 +168,15 @@ impl Journal {
     }
 
     /// Waits until all that is appended now is on the medium, and returns the last of it.
+    ///
+    /// # Errors
+    /// The disk fails: told at once, to everybody who waits. Asking again when it is well makes up for it.
     pub async fn sync(&self) -> Result<u64, JournalError> {
         self.check()?;
+        let failures = self.progress.borrow().failures.0;
+        if let Some(fault) = self.sync_fault() {
+            return Err(fault);
+        }
         let target = {
             let mut state = self.state.lock();
             state.wanted_id = state.wanted_id.max(state.appended_id);
@@ -158,11 +184,24 @@ impl Journal {
             state.appended_id
         };
         let mut progress = self.progress.subscribe();
-        let reached = progress.wait_for(|now| now.synced_id >= target || now.stopped.is_some()).await;
+        let over =
+            |now: &Progress| now.synced_id >= target || now.stopped.is_some() || now.failures.0 > failures;
+        let reached = progress.wait_for(over).await;
         match reached.as_deref() {
             Ok(now) if now.synced_id >= target => Ok(target),
             Ok(Progress { stopped: Some(stopped), .. }) => Err(self.stopped(stopped)),
+            Ok(Progress { failures: (_, Some(error)), .. }) => Err(error.clone()),
             _ => Err(self.closed()),
+        }
+    }
+
+    /// [`Self::sync`] for the engine's own work, which nobody waits for: a disk that fails is waited for.
+    pub async fn sync_patiently(&self) -> Result<u64, JournalError> {
+        loop {
+            match self.sync().await {
+                Err(error) if error.may_pass() => self.healthy().await,
+                synced => return synced,
+            }
         }
     }
 
@@ -193,10 +232,13 @@ impl Journal {
         Ok(old.len())
     }
 
-    pub(super) fn appended(&self, id: u64, seq: u64) {
+    pub(super) fn appended(&self, id: u64, seq: u64, end: u64) {
         let mut state = self.state.lock();
         let first_since_sync = state.appended_id == self.synced();
         (state.appended_id, state.appended_seq) = (id, seq);
+        if let Some(current) = state.files.last_mut() {
+            current.end = end;
+        }
         if first_since_sync {
             // The thread sleeps without limit while there is nothing to do.
             self.wake.notify_one();
@@ -219,24 +261,49 @@ impl Journal {
     /// The syncer: one fdatasync at a time, each for all that was appended before it began. What the records name goes
     /// first: it was stored before they were appended.
     fn run(&self) {
-        while let Some((id, seq, files)) = self.next_round() {
-            let named = self.sync_named();
-            let done = named.and_then(|()| {
-                files.iter().try_for_each(|(path, file)| {
-                    pass(Point::JournalBeforeSync)
-                        .and_then(|()| failpoints::sync(path, || file.sync_data()))
-                        .map_err(|error| io_error("sync", path, error))?;
-                    self.fdatasyncs.fetch_add(1, Ordering::Relaxed);
-                    Ok(())
-                })
-            });
-            match done {
-                Ok(()) => self.reached(id, seq),
+        let mut pause = fault::FIRST_PAUSE;
+        while let Some(round) = self.next_round() {
+            match self.sync_round(&round) {
+                Ok(()) => {
+                    pause = fault::FIRST_PAUSE;
+                    self.reached(round.id, round.seq);
+                    self.is_well(Work::Sync);
+                }
+                Err(error) if error.may_pass() => {
+                    self.ails(Work::Sync, error.clone());
+                    self.state.lock().repair = true;
+                    self.publish(|progress| progress.failures = (progress.failures.0 + 1, Some(error)));
+                    self.pause(pause);
+                    pause = fault::longer(pause);
+                }
                 Err(error) => self.stop(error),
             }
         }
         let stopped = self.state.lock().stopped.clone();
         self.publish(|progress| progress.stopped = stopped);
+    }
+
+    fn sync_round(&self, round: &Round) -> Result<(), JournalError> {
+        self.sync_named()?;
+        for LiveFile { path, file, end, .. } in &round.files {
+            let Some(file) = file else { continue };
+            if round.repair {
+                fault::write_again(file, path, *end)?;
+            }
+            pass(Point::JournalBetweenSyncs)
+                .and_then(|()| pass(Point::JournalBeforeSync))
+                .and_then(|()| failpoints::sync(path, || file.sync_data()))
+                .and_then(|()| pass(Point::JournalAfterSync))
+                .map_err(|error| io_error("sync", path, error))?;
+            self.fdatasyncs.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Lets some time pass, unless the journal stops.
+    fn pause(&self, pause: std::time::Duration) {
+        let mut state = self.state.lock();
+        while state.stopped.is_none() && !self.wake.wait_for(&mut state, pause).timed_out() {}
     }
 
     fn sync_named(&self) -> Result<(), JournalError> {
@@ -245,15 +312,14 @@ impl Journal {
     }
 
     /// Sleeps until a sync is wanted or due. `None` once stopped.
-    #[allow(clippy::type_complexity, reason = "used once, right above")]
-    fn next_round(&self) -> Option<(u64, u64, Vec<(PathBuf, Arc<File>)>)> {
+    fn next_round(&self) -> Option<Round> {
         let mut state = self.state.lock();
         loop {
             if state.stopped.is_some() {
                 return None;
             }
             let synced = self.synced();
-            if state.wanted_id > synced {
+            if state.wanted_id > synced || state.repair {
                 return Some(state.round());
             }
             if state.appended_id == synced {
@@ -265,7 +331,10 @@ impl Journal {
     }
 
     fn reached(&self, id: u64, seq: u64) {
-        self.state.lock().forget_synced(id);
+        let mut state = self.state.lock();
+        state.forget_synced(id);
+        state.repair = false;
+        drop(state);
         self.synced.store(id, Ordering::Release);
         self.publish(|progress| (progress.synced_id, progress.synced_seq) = (id, seq));
     }
@@ -280,10 +349,9 @@ impl Journal {
 }
 
 impl State {
-    fn round(&self) -> (u64, u64, Vec<(PathBuf, Arc<File>)>) {
-        let files =
-            self.files.iter().filter_map(|live| Some((live.path.clone(), Arc::clone(live.file.as_ref()?))));
-        (self.appended_id, self.appended_seq, files.collect())
+    fn round(&self) -> Round {
+        let files = self.files.iter().filter(|live| live.file.is_some()).cloned().collect();
+        Round { id: self.appended_id, seq: self.appended_seq, files, repair: self.repair }
     }
 
     /// Lets go of files all of whose records are at or before `id`.

@@ -1,5 +1,6 @@
 //! Appends records. One writer per journal.
 
+use super::fault::{self, Work};
 use super::format::{self, HEAD_BYTES, Head, RECORD_HEAD};
 use super::sync::LiveFile;
 use super::{Journal, JournalError, Recovery, io_error, place, record_bytes};
@@ -53,13 +54,41 @@ impl JournalWriter {
         self.journal.check()?;
         let done = self.try_append(encode);
         match &done {
-            Ok(id) => self.journal.appended(*id, seq),
+            Ok((id, end)) => self.journal.appended(*id, seq, *end),
             Err(error) => self.journal.stop(error.clone()),
         }
-        done
+        done.map(|(id, _)| id)
     }
 
-    fn try_append(&mut self, encode: impl FnOnce(&mut Vec<u8>)) -> Result<u64, JournalError> {
+    /// Like [`Self::append`], and waits for a disk that fails. `encode` is called for every attempt and writes the same
+    /// each time: see [`super::fault`]. A caller that stops waiting has to drop the writer.
+    pub async fn append_patiently(
+        &mut self,
+        seq: u64,
+        encode: impl Fn(&mut Vec<u8>),
+    ) -> Result<u64, JournalError> {
+        let mut pause = fault::FIRST_PAUSE;
+        loop {
+            self.journal.check()?;
+            match self.try_append(&encode) {
+                Ok((id, end)) => {
+                    self.journal.appended(id, seq, end);
+                    self.journal.is_well(Work::Write);
+                    return Ok(id);
+                }
+                Err(error) if error.may_pass() => self.journal.ails(Work::Write, error),
+                Err(error) => {
+                    self.journal.stop(error.clone());
+                    return Err(error);
+                }
+            }
+            tokio::time::sleep(pause).await;
+            pause = fault::longer(pause);
+        }
+    }
+
+    /// The record's id, and where it ends.
+    fn try_append(&mut self, encode: impl FnOnce(&mut Vec<u8>)) -> Result<(u64, u64), JournalError> {
         let id = self.next_id;
         self.record.clear();
         self.record.resize(RECORD_HEAD, 0);
@@ -77,16 +106,18 @@ impl JournalWriter {
         current.at += self.record.len() as u64;
         self.journal.space.used(self.record.len() as u64);
         self.next_id += 1;
+        let end = current.at;
         if self.record.capacity() > KEPT_BUFFER {
             self.record = Vec::new();
         }
-        Ok(id)
+        Ok((id, end))
     }
 
     /// Makes the prepared spare the current file.
     fn rotate(&mut self) -> Result<(), JournalError> {
         let options = &self.journal.options;
-        let spare = self.journal.space.take_spare();
+        // Taken when it has its head, so that a failure leaves it where it is.
+        let spare = self.journal.space.spare();
         let spare = spare.ok_or_else(|| JournalError::NoSpace { path: options.dir.clone() })?;
         let mut salt = [0; 32];
         options.random.fill(&mut salt);
@@ -102,8 +133,9 @@ impl JournalWriter {
             .and_then(|()| spare.file.write_all_at(&head.encode(), 0))
             .and_then(|()| pass(Point::JournalRotateAfterHeader));
         wrote.map_err(|error| io_error("begin", &spare.path, error))?;
-        let file = Arc::clone(&spare.file);
-        self.journal.began(LiveFile { path: spare.path.clone(), first_id: self.next_id, file: Some(file) });
+        self.journal.space.take_spare();
+        let (path, file, end) = (spare.path.clone(), Some(Arc::clone(&spare.file)), HEAD_BYTES as u64);
+        self.journal.began(LiveFile { path, first_id: self.next_id, file, end });
         let cipher = options.keys.journal(&salt)?;
         let place = place(&head);
         self.current =

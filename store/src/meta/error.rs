@@ -21,6 +21,16 @@ pub enum MetaError {
         /// Bytes needed, reserve included.
         need: u64,
     },
+    /// The disk fails at the moment. Nothing of the batch took place, what was committed is kept, reads go on; it works
+    /// again when the disk does.
+    #[error("the disk under {path} fails")]
+    Disk {
+        /// The volume's directory.
+        path: PathBuf,
+        /// What it said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The volume is closed, by its owner or after an earlier failure. Reopen it.
     #[error("metadata of {path} is closed: {reason}")]
     Closed {

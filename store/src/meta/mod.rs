@@ -86,8 +86,8 @@ pub trait Meta: Send + Sync + 'static {
     /// returns the last sequence.
     ///
     /// # Errors
-    /// [`MetaError::NoSpace`] and [`MetaError::Batch`] leave the volume usable and nothing of the batch
-    /// applied. After any other error the engine is closed: whether the batch took place shows after reopening.
+    /// [`MetaError::NoSpace`], [`MetaError::Disk`] and [`MetaError::Batch`] leave the volume usable and nothing of the
+    /// batch applied. After any other error the engine is closed: whether the batch took place shows after reopening.
     async fn commit(&self, batch: Batch) -> Result<Seq, MetaError>;
 
     /// Makes everything committed before the call durable, with the bytes it names, and returns how far. Concurrent callers share one
@@ -99,6 +99,11 @@ pub trait Meta: Send + Sync + 'static {
 
     /// How far each stage has come. Never blocks.
     fn watermarks(&self) -> Watermarks;
+
+    /// Waits until the disk fails, and says how. Commits that have begun wait then; others are refused.
+    async fn faulty(&self) -> MetaError {
+        std::future::pending().await
+    }
 
     /// Makes everything durable and lets go of the volume. Later calls fail with [`MetaError::Closed`]. Bounded
     /// in time: what could not be moved out of the journal in time is replayed at the next open.

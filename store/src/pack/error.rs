@@ -54,7 +54,8 @@ pub enum PackError {
         /// What we read.
         supported: u16,
     },
-    /// An fdatasync failed: what the medium has of the open packs is unknown. Reopen the volume.
+    /// After a failed sync something does not read back as it was written. Reopen the volume, which finds out what is
+    /// left.
     #[error("packs in {path} stopped after a failed sync: {reason}")]
     Stopped {
         /// The directory.

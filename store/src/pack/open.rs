@@ -2,7 +2,7 @@
 
 use super::error::PackError;
 use super::extent::{Entry, PackId};
-use super::format::{self, HEAD_BYTES, Head};
+use super::format::{self, EXTENT_HEAD, HEAD_BYTES, Head};
 use crate::failpoints::{self, Point, due, pass};
 use crate::seal::Cipher;
 use parking_lot::{Condvar, Mutex};
@@ -20,6 +20,8 @@ pub(super) struct OpenPack {
     state: Mutex<State>,
     /// The last writer left.
     idle: Condvar,
+    /// Held while the file is synced. Set when that failed: the kernel then counts pages as written that are not.
+    suspect: Mutex<bool>,
 }
 
 struct State {
@@ -43,14 +45,14 @@ impl OpenPack {
         let io = |error: std::io::Error| PackError::io("create", &path, error);
         let file =
             OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path).map_err(io)?;
-        if let Err(error) = file.write_all_at(&head.encode(), 0) {
+        if let Err(error) = pass(Point::PackBeforeHead).and_then(|()| file.write_all_at(&head.encode(), 0)) {
             // Nothing is in it yet, and it takes room.
             let _ = std::fs::remove_file(&path);
             return Err(io(error));
         }
         let state = State { next: HEAD_BYTES as u32, writers: 0, full: false, written: Vec::new() };
         let (file, state, idle) = (Arc::new(file), Mutex::new(state), Condvar::new());
-        Ok(Self { id: head.id, file, path, cipher, state, idle })
+        Ok(Self { id: head.id, file, path, cipher, state, idle, suspect: Mutex::new(false) })
     }
 
     /// Takes room for as many of `sizes` as fit below `limit` (one at least in an empty pack), for one write. Returns
@@ -114,6 +116,51 @@ impl OpenPack {
         u64::from(self.state.lock().next)
     }
 
+    /// Makes what is written durable. After a failure everything is read back, checked and written once more before the
+    /// next attempt: see the journal's `fault` for why asking again would not do. Blocking.
+    ///
+    /// # Errors
+    /// [`PackError::Corrupt`] when something does not read back as it was written; anything else may pass.
+    pub fn sync(&self) -> Result<(), PackError> {
+        let mut suspect = self.suspect.lock();
+        if *suspect {
+            self.write_again()?;
+        }
+        let synced =
+            pass(Point::PackBeforeSync).and_then(|()| failpoints::sync(&self.path, || self.file.sync_data()));
+        *suspect = synced.is_err();
+        synced.map_err(|error| PackError::io("sync", &self.path, error))
+    }
+
+    fn write_again(&self) -> Result<(), PackError> {
+        let io = |error: std::io::Error| PackError::io("repair", &self.path, error);
+        let lost = |offset| PackError::Corrupt {
+            pack: self.id,
+            offset,
+            detail: "what was written does not read back after a failed sync".to_owned(),
+        };
+        let mut head = [0; HEAD_BYTES];
+        self.file.read_exact_at(&mut head, 0).map_err(io)?;
+        if Head::decode(&head).is_none_or(|(head, _)| head.id != self.id) {
+            return Err(lost(0));
+        }
+        self.file.write_all_at(&head, 0).map_err(io)?;
+        // Room that a writer has taken and not filled yet is not touched.
+        let written = self.state.lock().written.clone();
+        let mut bytes = Vec::new();
+        for (entry, crc) in &written {
+            let at = u64::from(entry.extent.offset);
+            bytes.resize(entry.extent.pack_bytes() as usize, 0);
+            self.file.read_exact_at(&mut bytes, at).map_err(io)?;
+            let (head, body) = bytes.split_at(EXTENT_HEAD);
+            if *head != format::extent_head(entry, *crc) || crc32c::crc32c(body) != *crc {
+                return Err(lost(at));
+            }
+            pass(Point::PackMidRepair).and_then(|()| self.file.write_all_at(&bytes, at)).map_err(io)?;
+        }
+        Ok(())
+    }
+
     /// The reverse map so far.
     pub fn entries(&self) -> Vec<Entry> {
         self.state.lock().written.iter().map(|(entry, _)| *entry).collect()
@@ -132,7 +179,8 @@ impl OpenPack {
             state.written.clone()
         };
         let end = written.last().map(|(last, _)| u64::from(last.extent.offset) + last.extent.pack_bytes());
-        let done = finish_file(&self.file, &self.path, dir, (&written, end.unwrap_or(HEAD_BYTES as u64)))?;
+        let end = end.unwrap_or(HEAD_BYTES as u64);
+        let done = finish_file(&self.file, &self.path, dir, (&written, end), || self.sync())?;
         let io = |error: std::io::Error| PackError::io("look at", &self.path, error);
         done.map(|path| Ok((path, self.file.metadata().map_err(io)?.len()))).transpose()
     }
@@ -145,23 +193,24 @@ pub(super) fn finish_file(
     path: &Path,
     dir: &Path,
     (written, end): (&[(Entry, u32)], u64),
+    sync: impl FnOnce() -> Result<(), PackError>,
 ) -> Result<Option<PathBuf>, PackError> {
     let io = |error: std::io::Error| PackError::io("finish", path, error);
     if written.is_empty() && end <= HEAD_BYTES as u64 {
         std::fs::remove_file(path).map_err(io)?;
         return Ok(None);
     }
-    let done = (|| {
-        pass(Point::PackBeforeFooter)?;
-        // What follows the last whole extent is torn, and would stand between it and the footer.
-        file.set_len(end)?;
-        file.write_all_at(&format::footer(written, end as u32), end)?;
-        pass(Point::PackAfterFooter)?;
-        failpoints::sync(path, || file.sync_data())?;
-        let to = path.with_extension("pack");
-        std::fs::rename(path, &to)?;
-        failpoints::sync(dir, || File::open(dir)?.sync_all())?;
-        Ok(to)
-    })();
-    done.map(Some).map_err(io)
+    pass(Point::PackBeforeFooter).map_err(io)?;
+    // What follows the last whole extent is torn, and would stand between it and the footer.
+    file.set_len(end).map_err(io)?;
+    file.write_all_at(&format::footer(written, end as u32), end).map_err(io)?;
+    pass(Point::PackAfterFooter).map_err(io)?;
+    sync()?;
+    pass(Point::PackBeforeRename).map_err(io)?;
+    let to = path.with_extension("pack");
+    std::fs::rename(path, &to).map_err(io)?;
+    pass(Point::PackAfterRename)
+        .and_then(|()| failpoints::sync(dir, || File::open(dir)?.sync_all()))
+        .map_err(io)?;
+    Ok(Some(to))
 }

@@ -6,6 +6,7 @@ use super::extent::ExtentRef;
 use super::format;
 use super::medium::PackFile;
 use super::store::PackStore;
+use crate::failpoints::{Point, pass};
 use crate::seal::{Cipher, TAG_BYTES};
 use bytes::Bytes;
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
@@ -63,6 +64,7 @@ impl PackStore {
         let key = (extent.pack, extent.offset);
         let load = async {
             let handle = self.handle(extent.pack)?;
+            pass(Point::PackBeforeRead).map_err(|error| PackError::io("read", &handle.path, error))?;
             check_lengths(extent)?;
             let volume = self.options.keys.volume().get();
             if extent.stored_len <= INLINE_BYTES

@@ -2,7 +2,7 @@
 
 use super::error::PackError;
 use super::extent::PackId;
-use super::format::{self, Head, TAIL_BYTES, VERSION};
+use super::format::{self, HEAD_BYTES, Head, TAIL_BYTES, VERSION};
 use super::medium::PackFile;
 use super::open::finish_file;
 use crate::failpoints::{self, Point, pass};
@@ -80,7 +80,12 @@ fn finish(dir: &Path, path: PathBuf, volume: u64, id: PackId) -> Result<Option<P
     if end < bytes.len() {
         tracing::info!(pack = %id, kept = written.len(), cut = bytes.len() - end, "finished an open pack");
     }
-    finish_file(&file, &path, dir, (&written, end as u64))
+    // The process of before may have met a failing sync, whose pages the kernel counts as written.
+    let extents = bytes.get(HEAD_BYTES..end).unwrap_or_default();
+    file.write_all_at(extents, HEAD_BYTES as u64).map_err(io)?;
+    let sync =
+        || failpoints::sync(&path, || file.sync_data()).map_err(|error| PackError::io("sync", &path, error));
+    finish_file(&file, &path, dir, (&written, end as u64), sync)
 }
 
 /// Whether an extent that no list names was damaged, rather than lost with the power before it was durable. The pack is

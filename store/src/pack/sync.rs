@@ -67,7 +67,9 @@ impl PackStore {
             Ok(()) => {
                 self.syncs.synced.fetch_max(reached, Ordering::AcqRel);
             }
-            Err(error) => self.state.lock().stopped = Some(error.clone()),
+            // Bytes that were appended are gone. Anything else is made up for by the next call that succeeds.
+            Err(error @ PackError::Corrupt { .. }) => self.state.lock().stopped = Some(error.clone()),
+            Err(_) => {}
         }
         synced
     }
@@ -76,15 +78,16 @@ impl PackStore {
         let open: Vec<_> = self.state.lock().open.values().cloned().collect();
         for pack in open {
             self.syncs.fdatasyncs.fetch_add(1, Ordering::Relaxed);
-            failpoints::sync(&pack.path, || pack.file.sync_data())
-                .map_err(|error| PackError::io("sync", &pack.path, error))?;
+            pack.sync()?;
         }
         if !self.entered.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
         let dir = &self.options.dir;
-        failpoints::sync(dir, || File::open(dir)?.sync_all())
-            .map_err(|error| PackError::io("sync", dir, error))
+        failpoints::sync(dir, || File::open(dir)?.sync_all()).map_err(|error| {
+            self.entered.store(true, Ordering::Release);
+            PackError::io("sync", dir, error)
+        })
     }
 
     /// fdatasyncs so far, for metrics and tests.

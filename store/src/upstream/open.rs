@@ -123,7 +123,8 @@ impl Upstream {
         }]);
         let next_number = opened.number + 1;
         let state = State { next_number, queue: VecDeque::new(), queued_bytes: 0, live, wanted: 0 };
-        let progress = Progress { synced_id: opened.last_id, synced_seq: opened.last_seq, stopped: None };
+        let progress =
+            Progress { synced_id: opened.last_id, synced_seq: opened.last_seq, ..Progress::default() };
         Self {
             place: options.place.clone(),
             dir: options.dir.clone(),

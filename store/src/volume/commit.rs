@@ -13,6 +13,7 @@ use super::quota::More;
 use super::shared::Shared;
 use crate::api::Result;
 use crate::error::StoreError;
+use crate::failpoints::{Point, pass};
 use crate::keys::account::Account;
 use crate::keys::counter::{self, Counter};
 use crate::keys::extent::{self, Extent};
@@ -33,6 +34,9 @@ const GROUP_CHANGES: usize = 256;
 const GROUP_BYTES: usize = 1 << 20;
 /// About what the row of an extent takes.
 const MOVE_BYTES: usize = 80;
+
+/// How often the queue is looked at while the disk fails.
+const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(10);
 
 /// What became of a change.
 pub(crate) enum Outcome {
@@ -65,7 +69,28 @@ pub(crate) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Work>) {
             bytes += weight(&next);
             group.push(next);
         }
-        apply(&shared, group).await;
+        let applying = apply(&shared, group);
+        tokio::pin!(applying);
+        tokio::select! {
+            biased;
+            () = &mut applying => {}
+            () = refuse(&shared, &mut queue) => {}
+        }
+    }
+}
+
+/// Once the disk fails, answers whoever waits in the queue: the group that has begun waits for the disk, and may do so
+/// for long. Never ends.
+async fn refuse(shared: &Shared, queue: &mut mpsc::Receiver<Work>) {
+    loop {
+        let error = Arc::new(shared.rows.meta().faulty().await);
+        match queue.try_recv() {
+            Ok(Work { change, answer: to }) => {
+                drop(change);
+                answer(to, Outcome::Failed(StoreError::Store(Box::new(GroupError(error)))));
+            }
+            Err(_) => tokio::time::sleep(LOOK_AGAIN).await,
+        }
     }
 }
 
@@ -87,8 +112,12 @@ async fn apply(shared: &Shared, group: Vec<Work>) {
         return;
     }
     let (batch, live) = staged.batch(shared);
-    match shared.rows.meta().commit(batch).await {
-        Ok(_) => {
+    let committed = match at(Point::CommitBeforeRows) {
+        Ok(()) => shared.rows.meta().commit(batch).await,
+        Err(error) => Err(error),
+    };
+    match committed.and_then(|_| at(Point::CommitAfterRows)) {
+        Ok(()) => {
             // Before the changes and the pins on packs in them go.
             staged.publish(shared, live);
             for Work { change, answer: to } in accepted {
@@ -101,6 +130,11 @@ async fn apply(shared: &Shared, group: Vec<Work>) {
             fail(shared, accepted, error);
         }
     }
+}
+
+/// Passes a point where only the process can stop.
+fn at(point: Point) -> std::result::Result<(), MetaError> {
+    pass(point).map_err(|error| MetaError::Closed { path: "".into(), reason: error.to_string() })
 }
 
 /// Shows the change in the caches and releases its locks.
@@ -121,7 +155,7 @@ fn publish(shared: &Shared, change: Change) {
 
 fn fail(shared: &Shared, group: Vec<Work>, error: MetaError) {
     // Refused batches leave the engine as it was; after anything else only reopening tells what took place.
-    if !matches!(error, MetaError::NoSpace { .. } | MetaError::Batch(_)) {
+    if !matches!(error, MetaError::NoSpace { .. } | MetaError::Disk { .. } | MetaError::Batch(_)) {
         shared.broken.store(true, Ordering::Release);
         tracing::error!(error = &error as &dyn std::error::Error, "metadata commit failed; the volume stops");
     }

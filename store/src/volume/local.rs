@@ -6,7 +6,6 @@ use crate::api::Result;
 use crate::backend::{BackendError, VolumeDir};
 use crate::checkpoint::{self, Head};
 use crate::error::StoreError;
-use crate::journal::FILE_BYTES;
 use crate::memory::Memory;
 use crate::meta::{Meta, SPACE_RESERVE, SlateMeta, SlateOptions};
 use crate::pack::{PackOptions, PackStore};
@@ -72,7 +71,7 @@ impl Volume {
             random,
             clock,
             space_reserve: SPACE_RESERVE,
-            journal_file_bytes: FILE_BYTES,
+            journal_file_bytes: config.journal_file_bytes,
         })
         .await?;
         packs.set_epoch(meta.epoch());

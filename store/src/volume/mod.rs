@@ -14,6 +14,8 @@
 
 use crate::api::{Caller, Result};
 use crate::error::StoreError;
+use crate::failpoints::{Point, pass};
+use crate::journal::FILE_BYTES;
 use crate::keys::counter::{self, Counter};
 use crate::keys::dentry::Dentry;
 use crate::keys::inode::Inode;
@@ -136,6 +138,8 @@ pub struct Config {
     pub gc: GcConfig,
     /// What the log calls it: owner and bucket.
     pub label: Option<String>,
+    /// Bytes of a journal file: the step of replay, and the most that one commit may take.
+    pub journal_file_bytes: u64,
     /// The directory whose filesystem tells how much room there is, when there is no quota.
     pub directory: Option<std::path::PathBuf>,
 }
@@ -154,6 +158,7 @@ impl Default for Config {
             pack_bytes: crate::pack::PACK_BYTES,
             gc: GcConfig::default(),
             label: None,
+            journal_file_bytes: FILE_BYTES,
             directory: None,
         }
     }
@@ -305,7 +310,9 @@ impl Volume {
         self.shared.broken.store(true, Ordering::Release);
         self.packs.sync().await?;
         self.shared.rows.meta().sync().await?;
+        pass(Point::CloseAfterSync).map_err(|error| StoreError::Store(Box::new(error)))?;
         self.packs.seal_current().await?;
+        pass(Point::CloseAfterSeal).map_err(|error| StoreError::Store(Box::new(error)))?;
         Ok(self.shared.rows.meta().clone().close().await?)
     }
 
@@ -330,7 +337,16 @@ impl Volume {
 
     pub(crate) async fn lock_gate(&self, gate: Gate, write: &[Ino], read: &[Ino]) -> Result<Arc<Held>> {
         self.alive()?;
-        Ok(self.locks.lock(gate, write, read).await)
+        let locked = self.locks.lock(gate, write, read);
+        if write.is_empty() {
+            return Ok(locked.await);
+        }
+        tokio::select! {
+            biased;
+            held = locked => Ok(held),
+            // Who holds it waits for the disk, and may do so for long; nothing could be changed anyway.
+            error = self.rows().meta().faulty() => Err(error.into()),
+        }
     }
 
     /// Waits for every change that is under way, and lets none begin.

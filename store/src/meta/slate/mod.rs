@@ -11,6 +11,7 @@
 //! ```
 
 mod clock;
+mod patient;
 mod rows;
 mod salvage;
 mod sealed;
@@ -22,6 +23,7 @@ pub use settings::BlockCache;
 
 use super::{Batch, Data, Meta, MetaError, Op, Rows, SCAN_PAGE_BYTES, Seq, View, Watermarks};
 use crate::backend::{DirLock, Shortage, SpaceGuard, VolumeDir};
+use crate::failpoints::{Point, pass};
 use crate::journal::{Journal, JournalError, JournalOptions, RecoveryWork, Reservation};
 use crate::realm::Durability;
 use crate::seal::{BlockSealer, VolumeKeys};
@@ -90,6 +92,7 @@ pub struct SlateMeta {
     /// Sequence of the last row that was in the store at open.
     stored_at: u64,
     space: SpaceGuard,
+    tables: Arc<patient::TableDisk>,
     /// Let go of by a close that ended well, though others may still hold a volume that answers nothing any more.
     lock: parking_lot::Mutex<Option<Arc<DirLock>>>,
 }
@@ -133,8 +136,10 @@ impl SlateMeta {
             received: AtomicU64::new(opened_at),
             opened_at,
             space: SpaceGuard::new(options.dir.path().to_path_buf(), options.space_reserve),
+            tables: Arc::clone(&shared.tables),
             lock: parking_lot::Mutex::new(Some(options.lock)),
         });
+        opened.tables.be_patient();
         if recovered.read_files > REPLAY_FILES
             && let Err(error) = opened.flush().await
         {
@@ -195,6 +200,7 @@ impl SlateMeta {
     }
 
     fn journal_failed(&self, error: JournalError) -> MetaError {
+        let path = self.path.clone();
         match error {
             JournalError::Closed { path } => {
                 MetaError::Closed { path, reason: "closed by its owner".to_owned() }
@@ -207,7 +213,16 @@ impl SlateMeta {
             JournalError::TooLarge { bytes, limit } => {
                 MetaError::Batch(format!("its rows take {bytes} bytes of a journal file's {limit}; split it"))
             }
+            error if error.may_pass() => MetaError::Disk { path, source: Box::new(error) },
             error => MetaError::Journal(error),
+        }
+    }
+
+    /// Why changes are refused now.
+    fn check_disk(&self) -> Result<(), MetaError> {
+        match self.tables.fault() {
+            None => Ok(()),
+            Some(source) => Err(MetaError::Disk { path: self.path.clone(), source: Box::new(source) }),
         }
     }
 }
@@ -223,7 +238,8 @@ async fn build(
         None => {
             let store =
                 LocalFileSystem::new_with_prefix(options.dir.meta()).map_err(|error| invalid(&error))?;
-            (Arc::new(store.with_fsync(true)), settings::settings(), settings::garbage_collector())
+            let store = patient::Patient::new(Arc::new(store.with_fsync(true)), Arc::clone(&shared.tables));
+            (Arc::new(store), settings::settings(), settings::garbage_collector())
         }
         Some(upstream) => {
             let place = upstream.place();
@@ -295,6 +311,7 @@ impl Meta for SlateMeta {
         if batch.is_empty() {
             return Ok(self.watermarks().received);
         }
+        self.check_disk()?;
         if !rows::only_deletes(&batch) {
             self.check_space(batch.bytes() as u64)?;
         }
@@ -334,6 +351,13 @@ impl Meta for SlateMeta {
         Watermarks { received, journalled, stored }
     }
 
+    async fn faulty(&self) -> MetaError {
+        tokio::select! {
+            error = self.journal.faulty() => self.journal_failed(error),
+            source = self.tables.faulty() => MetaError::Disk { path: self.path.clone(), source: Box::new(source) },
+        }
+    }
+
     async fn close(self: Arc<Self>) -> Result<(), MetaError> {
         self.journal.sync().await.map_err(|error| self.journal_failed(error))?;
         if let Some(upstream) = &self.upstream {
@@ -353,6 +377,9 @@ impl Meta for SlateMeta {
             upstream.close(CLOSE_WITHIN).await;
         }
         let _ = self.journal.close().await;
+        self.tables.give_up();
+        pass(Point::CloseBeforeUnlock)
+            .map_err(|source| MetaError::Disk { path: self.path.clone(), source: Box::new(source) })?;
         if closed? {
             self.lock.lock().take();
         }
@@ -412,6 +439,7 @@ impl Drop for SlateMeta {
         if let Some(upstream) = &self.upstream {
             upstream.stop();
         }
+        self.tables.give_up();
         // The engine's background tasks do not end by themselves.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let db = self.db.clone();

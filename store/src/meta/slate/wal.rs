@@ -35,6 +35,8 @@ pub(super) struct Shared {
     pub recovered: OnceLock<RecoveryWork>,
     /// Why the journal could not be opened: the engine passes on only words.
     pub failure: OnceLock<JournalError>,
+    /// How the disk with the tables is.
+    pub tables: Arc<super::patient::TableDisk>,
 }
 
 impl Shared {
@@ -224,12 +226,13 @@ impl WalWriter for Writer {
         let Some(seq) = batch.first().map(|row| row.seq) else {
             return Ok(());
         };
+        // A failure that reached the engine would end it, reads and all.
         let appended = match &self.upstream {
-            None => self.writer.append(seq, |out| rows::encode(seq, batch, out)),
+            None => self.writer.append_patiently(seq, |out| rows::encode(seq, batch, out)).await,
             Some(upstream) => {
                 let mut body = Vec::new();
                 rows::encode(seq, batch, &mut body);
-                let appended = self.writer.append(seq, |out| out.extend_from_slice(&body));
+                let appended = self.writer.append_patiently(seq, |out| out.extend_from_slice(&body)).await;
                 if let Ok(id) = appended {
                     upstream.push(Record { id, seq, body: body.into() });
                 }
@@ -245,7 +248,7 @@ impl WalWriter for Writer {
         let wal_id = journal.appended_id();
         let upstream = self.upstream.clone();
         let completion = async move {
-            let synced = journal.sync().await;
+            let synced = journal.sync_patiently().await;
             let stored = match (synced, upstream) {
                 (Ok(id), Some(upstream)) => upstream.want(id).await,
                 (synced, _) => synced.map(|_| ()),
