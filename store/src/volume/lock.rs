@@ -8,6 +8,8 @@
 //! Held locks travel with the change to the committer and are released when the caches show it, so a caller that
 //! goes away in the middle cannot let others see half an operation.
 
+use super::Volume;
+use crate::api::Result;
 use mooring_protocol::types::Ino;
 use std::sync::Arc;
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
@@ -119,4 +121,20 @@ fn stripe(ino: Ino) -> usize {
     // Fibonacci hashing spreads the consecutive numbers of one directory's files.
     let mixed = ino.get().wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (mixed >> 52) as usize % STRIPES
+}
+
+impl Volume {
+    /// Takes locks. While the disk fails, nobody waits for one to change something: who holds it waits for the disk.
+    pub(crate) async fn lock_gate(&self, gate: Gate, write: &[Ino], read: &[Ino]) -> Result<Arc<Held>> {
+        self.alive()?;
+        let locked = self.locks.lock(gate, write, read);
+        if write.is_empty() {
+            return Ok(locked.await);
+        }
+        tokio::select! {
+            biased;
+            held = locked => Ok(held),
+            error = self.rows().meta().faulty() => Err(error.into()),
+        }
+    }
 }

@@ -335,20 +335,6 @@ impl Volume {
         self.lock_gate(gate, write, read).await
     }
 
-    pub(crate) async fn lock_gate(&self, gate: Gate, write: &[Ino], read: &[Ino]) -> Result<Arc<Held>> {
-        self.alive()?;
-        let locked = self.locks.lock(gate, write, read);
-        if write.is_empty() {
-            return Ok(locked.await);
-        }
-        tokio::select! {
-            biased;
-            held = locked => Ok(held),
-            // Who holds it waits for the disk, and may do so for long; nothing could be changed anyway.
-            error = self.rows().meta().faulty() => Err(error.into()),
-        }
-    }
-
     /// Waits for every change that is under way, and lets none begin.
     async fn stop(&self) -> Result<Arc<Held>> {
         self.alive()?;
