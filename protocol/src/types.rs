@@ -8,7 +8,8 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 
-/// An inode of a volume: 48 bits, given out once and never reused.
+/// An inode of a volume as a door shows it: 48 bits that are given out once and never reused, and above them 16 bits
+/// that name the view it is seen in. View 0 is the head, the tree as it is now; others are snapshots.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "u64", into = "u64")]
 pub struct Ino(u64);
@@ -29,18 +30,29 @@ impl From<Ino> for u64 {
 
 /// A number that is no inode.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{0} is no inode number: 1 to 2^48-1")]
+#[error("{0} is no inode number: its lower 48 bits must not be 0")]
 pub struct InoError(pub u64);
 
 impl Ino {
     /// The root directory of every volume.
     pub const ROOT: Ino = Ino(1);
-    /// Largest inode number: the upper 16 bits of a FUSE nodeid name the view (0 = head).
+    /// Largest inode number of the head.
     pub const MAX: u64 = (1 << 48) - 1;
 
-    /// An inode number, or `None` when it is 0 or does not fit in 48 bits.
+    /// An inode in a view, or `None` when its lower 48 bits are 0.
     pub const fn new(raw: u64) -> Option<Ino> {
-        if raw == 0 || raw > Self::MAX { None } else { Some(Ino(raw)) }
+        if raw & Self::MAX == 0 { None } else { Some(Ino(raw)) }
+    }
+
+    /// The view it is seen in; 0 is the head.
+    pub const fn view(self) -> u16 {
+        (self.0 >> 48) as u16
+    }
+
+    /// The same inode in another view.
+    #[must_use]
+    pub const fn in_view(self, view: u16) -> Ino {
+        Ino((self.0 & Self::MAX) | (view as u64) << 48)
     }
 
     /// The number.
@@ -415,9 +427,10 @@ mod tests {
     }
 
     #[test]
-    fn inode_numbers_fit_their_48_bits() {
+    fn an_inode_has_a_number_and_a_view() {
         assert_eq!(Ino::new(0), None);
-        assert_eq!(Ino::new(Ino::MAX + 1), None);
-        assert!(Ino::new(Ino::MAX).is_some());
+        assert_eq!(Ino::new(Ino::MAX + 1), None, "a view of nothing");
+        let ino = Ino::new(Ino::MAX).unwrap();
+        assert_eq!((ino.view(), ino.in_view(7).view(), ino.in_view(7).in_view(0)), (0, 7, ino));
     }
 }

@@ -230,7 +230,7 @@ impl Door {
     }
 
     fn to_ino(&self, id: NodeId) -> Result<Ino> {
-        if id == crate::fuse::ROOT { Ok(self.root) } else { Ino::new(id & Ino::MAX).ok_or(Errno::STALE) }
+        if id == crate::fuse::ROOT { Ok(self.root) } else { Ino::new(id).ok_or(Errno::STALE) }
     }
 
     fn to_node(&self, ino: Ino) -> NodeId {

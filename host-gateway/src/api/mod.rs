@@ -9,6 +9,7 @@ pub mod error;
 mod external;
 mod integrity;
 mod shares;
+mod snapshots;
 mod tokens;
 pub mod until;
 mod vms;
@@ -74,6 +75,10 @@ fn routes() -> Router<Api> {
         .route("/v1/whoami", get(asker::whoami))
         .route("/v1/buckets", get(buckets::list).post(buckets::create))
         .route("/v1/buckets/{name}", get(buckets::show).delete(buckets::remove))
+        .route("/v1/buckets/{name}/snapshots", get(snapshots::list).post(snapshots::create))
+        .route("/v1/buckets/{name}/snapshots/{snapshot}", delete(snapshots::remove))
+        .route("/v1/buckets/{name}/snapshots/{snapshot}/restore", post(snapshots::restore))
+        .route("/v1/buckets/{name}/schedule", get(snapshots::schedule).post(snapshots::set_schedule))
         .route("/v1/shares", get(shares::list).post(shares::create))
         .route("/v1/shares/check", post(shares::check))
         .route("/v1/shares/{id}", get(shares::show).delete(shares::revoke))

@@ -91,6 +91,75 @@ pub enum BucketCommand {
         #[arg(long)]
         force: bool,
     },
+    /// States of a bucket that are kept
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
+}
+
+/// What is told of a bucket's snapshots.
+#[derive(Debug, Subcommand)]
+pub enum SnapshotCommand {
+    /// Keep a bucket as it is now; takes a moment, whatever the size
+    #[command(after_help = "In a mount: ls /mnt/mooring/BUCKET/.snapshots/NAME\n\
+                            In S3:      aws s3 cp s3://BUCKET/.snapshots/NAME/KEY .\n\
+                            or:         aws s3api get-object --bucket BUCKET --key KEY --version-id NAME FILE")]
+    Create {
+        /// Whose
+        #[arg(long, value_name = "TENANT")]
+        tenant: TenantId,
+        /// Of which bucket
+        bucket: BucketName,
+        /// Its name [default: snap- and the time]
+        name: Option<String>,
+    },
+    /// List a bucket's snapshots, oldest first
+    Ls {
+        /// Whose
+        #[arg(long, value_name = "TENANT")]
+        tenant: TenantId,
+        /// Of which bucket
+        bucket: BucketName,
+    },
+    /// Forget a snapshot; the room it alone takes is given back in the background
+    Rm {
+        /// Whose
+        #[arg(long, value_name = "TENANT")]
+        tenant: TenantId,
+        /// Of which bucket
+        bucket: BucketName,
+        /// Which
+        name: String,
+    },
+    /// Make a bucket what it was, at once and as a whole; what is newer than the snapshot is lost
+    #[command(
+        after_help = "To be able to go back: mooring-gateway bucket snapshot create --tenant TENANT BUCKET before"
+    )]
+    Restore {
+        /// Whose
+        #[arg(long, value_name = "TENANT")]
+        tenant: TenantId,
+        /// Which bucket
+        bucket: BucketName,
+        /// To which snapshot
+        name: String,
+    },
+    /// Take snapshots by itself; shows the schedule when nothing is set
+    Schedule {
+        /// Whose
+        #[arg(long, value_name = "TENANT")]
+        tenant: TenantId,
+        /// Of which bucket
+        bucket: BucketName,
+        /// How often, such as `15m`, `1h` or `1d`
+        #[arg(long, value_name = "TIME", requires = "keep", value_parser = humantime::parse_duration)]
+        every: Option<std::time::Duration>,
+        /// How many are kept
+        #[arg(long, value_name = "N", requires = "every")]
+        keep: Option<u32>,
+        /// No more snapshots by itself; those that are there stay
+        #[arg(long, conflicts_with_all = ["every", "keep"])]
+        off: bool,
+    },
 }
 
 /// Runs a bucket command.
@@ -159,6 +228,7 @@ pub async fn run(api: &Api, settings: &Settings, form: Form, command: BucketComm
         BucketCommand::Rebuild(args) => integrity::rebuild(settings, form, args).await,
         BucketCommand::Scrub(args) => integrity::scrub(api, form, args).await,
         BucketCommand::Damage(which) => integrity::damage(api, form, which).await,
+        BucketCommand::Snapshot(command) => super::snapshot::run(api, form, command).await,
         BucketCommand::Rm { tenant, name, force } => {
             let api = api.clone().for_tenant(Some(tenant.to_string()));
             api.delete::<()>(&format!("/v1/buckets/{}?force={force}", escape(name.as_str()))).await?;

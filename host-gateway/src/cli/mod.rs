@@ -6,6 +6,7 @@ mod external;
 mod integrity;
 mod key;
 mod space;
+mod snapshot;
 mod status;
 mod tenant;
 mod token;

@@ -23,6 +23,14 @@ pub enum CoreError {
         #[source]
         source: StoreError,
     },
+    /// Sessions that have something of a volume cannot be waited for.
+    #[error("volume {volume} is busy ({status}); try again")]
+    Busy {
+        /// Which.
+        volume: VolumeId,
+        /// What came instead.
+        status: mooring_protocol::status::Status,
+    },
     /// No bucket has this volume.
     #[error("no bucket has volume {0}")]
     NoSuchVolume(VolumeId),

@@ -9,12 +9,16 @@ use mooring_policy::index::Status as GrantStatus;
 use mooring_policy::token;
 use mooring_protocol::caps;
 
+use super::Core;
 use super::doors::Doors;
 use super::registry::is_share;
 use super::sessions::Sessions;
 
 /// How often tokens of connected sessions are renewed: twice in a token's life.
 const RENEW_TOKENS: Duration = Duration::from_secs(token::SESSION_LIFE.as_secs() / 2);
+
+/// How often it is asked whether a snapshot is due.
+const LOOK_FOR_SNAPSHOTS: Duration = Duration::from_secs(10);
 
 /// How often idle volumes are looked for.
 const CLOSE_IDLE: Duration = Duration::from_secs(60);
@@ -40,6 +44,27 @@ pub(super) async fn keep_few_open(doors: Arc<Doors>, sessions: Arc<Sessions>) {
                 if doors.volumes.is_crowded() {
                     doors.volumes.close_idle().await;
                 }
+            }
+        }
+    }
+}
+
+/// Takes the snapshots that buckets are to have by themselves, and removes those that are too many, until the gateway
+/// stops. When one is due follows from those that are there, so that a stop in between delays it and loses none.
+pub(super) async fn keep_snapshots(core: Arc<Core>) {
+    let mut look = tokio::time::interval(LOOK_FOR_SNAPSHOTS);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = core.sessions().stopping().cancelled() => return,
+            _ = look.tick() => {}
+        }
+        let registry = core.registry();
+        for bucket in registry.by_volume.values() {
+            let Some(schedule) = bucket.snapshots else { continue };
+            if let Err(error) = core.snapshot_when_due(bucket.volume, schedule).await {
+                let error: &dyn std::error::Error = &error;
+                tracing::error!(bucket = %bucket.name, error, "a snapshot that was due could not be taken");
             }
         }
     }

@@ -25,6 +25,8 @@ pub mod scrub;
 pub mod session;
 pub mod sessions;
 mod space;
+mod snapshots;
+pub mod views;
 pub mod volumes;
 
 use std::sync::Arc;
@@ -187,6 +189,7 @@ impl Core {
         core.learn_budgets();
         core.tasks.spawn(house::keep(core.doors.clone(), core.sessions.clone()));
         core.tasks.spawn(house::keep_few_open(core.doors.clone(), core.sessions.clone()));
+        core.tasks.spawn(house::keep_snapshots(core.clone()));
         Ok(core)
     }
 

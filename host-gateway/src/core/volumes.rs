@@ -25,6 +25,7 @@ use super::error::CoreError;
 use super::limits::Limits;
 use super::registry::Registry;
 use super::space::Budgets;
+use super::views::Views;
 
 /// A volume nobody has used for this long is closed.
 const IDLE: Duration = Duration::from_secs(300);
@@ -76,10 +77,14 @@ enum Engine {
 }
 
 impl Engine {
-    fn objects(&self) -> Arc<dyn Objects> {
+    /// The tree, with the snapshots of a volume of our own in it.
+    fn tree(&self) -> (Arc<dyn Objects>, Option<Arc<Views>>) {
         match self {
-            Engine::Own(volume) => volume.clone(),
-            Engine::External(external) => external.clone(),
+            Engine::Own(volume) => {
+                let views = Views::new(volume.clone());
+                (views.clone(), Some(views))
+            }
+            Engine::External(external) => (external.clone(), None),
         }
     }
 
@@ -205,7 +210,7 @@ impl Volumes {
         let engine = self.open_engine(bucket).await?;
         let recovering = grace.is_pending(id);
         let coherent =
-            Coherent::new(id, engine.objects(), self.store.clock.clone(), self.limits.leases, recovering);
+            Coherent::new(id, engine.tree(), self.store.clock.clone(), self.limits.leases, recovering);
         let stop = CancellationToken::new();
         let watch = tokio::spawn(coherent.clone().watch(stop.clone()));
         if let Engine::External(external) = &engine {

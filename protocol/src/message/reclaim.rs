@@ -40,7 +40,7 @@ mod tests {
 
     #[test]
     fn all_that_a_session_may_hold_fits_into_frames() {
-        let ino = Ino::new(Ino::MAX).unwrap();
+        let ino = Ino::new(u64::MAX).unwrap();
         let mode = OpenMode { read: true, write: true, append: true, truncate: true };
         let handle = HeldHandle { handle: Handle(u64::MAX), ino, mode };
         let lease = LeaseGrant { ino, mode: LeaseMode::Write, seq: u64::MAX };

@@ -38,6 +38,18 @@ pub struct Bucket {
     /// What it may take.
     #[serde(default)]
     pub quota: Quota,
+    /// Snapshots that are taken by themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshots: Option<Schedule>,
+}
+
+/// When snapshots are taken, and how many stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Schedule {
+    /// Seconds between two.
+    pub every_seconds: u64,
+    /// How many stay.
+    pub keep: u32,
 }
 
 /// A volume whose bucket is gone and whose files are to be removed.
@@ -106,6 +118,7 @@ impl Realm {
             durability,
             external,
             quota: Quota::default(),
+            snapshots: None,
         };
         rows::put(&mut batch, key(owner, name), &bucket)?;
         self.apply(batch).await?;
@@ -138,6 +151,21 @@ impl Realm {
         batch.delete(key(owner, name));
         let doomed = Doomed { owner: owner.clone(), volume: bucket.volume };
         rows::put(&mut batch, doomed_key(bucket.volume), &doomed)?;
+        self.apply(batch).await?;
+        Ok(bucket)
+    }
+
+    /// Sets when snapshots of a bucket are taken; `None` for never.
+    pub async fn bucket_schedule(
+        &self,
+        owner: &TenantId,
+        name: &BucketName,
+        snapshots: Option<Schedule>,
+    ) -> Result<Bucket, RealmError> {
+        let _one = self.changing.lock().await;
+        let bucket = Bucket { snapshots, ..self.bucket(owner, name).await? };
+        let mut batch = Batch::new();
+        rows::put(&mut batch, key(owner, name), &bucket)?;
         self.apply(batch).await?;
         Ok(bucket)
     }

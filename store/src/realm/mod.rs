@@ -19,7 +19,7 @@ mod rows;
 mod tenant;
 mod vm;
 
-pub use bucket::{Bucket, Durability};
+pub use bucket::{Bucket, Durability, Schedule};
 pub use error::RealmError;
 pub use external::{Attach, External, SealedSecret};
 pub use grant::GrantRow;

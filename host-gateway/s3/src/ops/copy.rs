@@ -14,7 +14,7 @@ use crate::edge::Identity;
 use crate::error::{Refusal, from_store};
 use crate::ops::condition::Conditions;
 use crate::ops::convert::set_checksums;
-use crate::ops::{Door, Open, condition, convert, identity, null_version, stream};
+use crate::ops::{Door, Open, Versioned, condition, convert, identity, stream};
 
 /// How often a copy begins anew because its source changed under it.
 const RETRIES: usize = 4;
@@ -31,13 +31,12 @@ impl Door {
         let CopySource::Bucket { bucket, key, version_id } = source else {
             return Err(Refusal::NotImplemented("a copy source that is an ARN".into()).into());
         };
-        null_version(version_id.as_deref())?;
         if key.is_empty() || key.contains('\0') {
             return Err(Refusal::Encoding.into());
         }
         let open = if **bucket == *into.name { into.clone() } else { self.open(who, bucket).await? };
         open.cx.authority.check(Action::Read, Some(key.as_bytes())).map_err(from_store)?;
-        Ok(Source { open, key: key.to_string() })
+        Ok(Source { open, key: Versioned::new(key, version_id.as_deref()).key })
     }
 
     pub(super) async fn copy_object(

@@ -7,10 +7,10 @@ use mooring_store::api::ObjectInfo;
 use s3s::dto::*;
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
-use crate::error::{Refusal, from_store};
+use crate::error::Refusal;
 use crate::ops::condition::Conditions;
 use crate::ops::convert::set_checksums;
-use crate::ops::{Door, convert, identity, null_version, stream};
+use crate::ops::{Door, Versioned, convert, identity, stream};
 
 /// How often a read begins anew because the object was replaced between looking and reading.
 const RETRIES: usize = 4;
@@ -22,11 +22,12 @@ impl Door {
     ) -> S3Result<S3Response<GetObjectOutput>> {
         let input = req.input;
         let open = self.open(identity(&req.extensions)?, &input.bucket).await?;
-        null_version(input.version_id.as_deref())?;
+        let named = Versioned::new(&input.key, input.version_id.as_deref());
         let conditions =
             Conditions::of_read(&req.headers, input.if_modified_since, input.if_unmodified_since)?;
         for attempt in 0.. {
-            let info = open.objects.head(&open.cx, input.key.as_bytes()).await.map_err(from_store)?;
+            let info =
+                open.objects.head(&open.cx, named.key.as_bytes()).await.map_err(|e| named.failure(e))?;
             conditions.check_read(&info)?;
             let part =
                 input.range.is_none().then(|| one_part(input.part_number, &info)).transpose()?.flatten();
@@ -51,6 +52,7 @@ impl Door {
                 e_tag: Some(convert::etag(&info.etag)),
                 last_modified: Some(convert::time(info.modified)),
                 metadata: convert::user(&info.meta),
+                version_id: named.version.clone(),
                 ..Default::default()
             };
             if input.checksum_mode.is_some() && span.is_none() {
@@ -72,8 +74,8 @@ impl Door {
     ) -> S3Result<S3Response<HeadObjectOutput>> {
         let input = req.input;
         let open = self.open(identity(&req.extensions)?, &input.bucket).await?;
-        null_version(input.version_id.as_deref())?;
-        let info = open.objects.head(&open.cx, input.key.as_bytes()).await.map_err(from_store)?;
+        let named = Versioned::new(&input.key, input.version_id.as_deref());
+        let info = open.objects.head(&open.cx, named.key.as_bytes()).await.map_err(|e| named.failure(e))?;
         Conditions::of_read(&req.headers, input.if_modified_since, input.if_unmodified_since)?
             .check_read(&info)?;
         let part = input.range.is_none().then(|| one_part(input.part_number, &info)).transpose()?.flatten();
@@ -92,6 +94,7 @@ impl Door {
             expires: input.response_expires.clone(),
             last_modified: Some(convert::time(info.modified)),
             metadata: convert::user(&info.meta),
+            version_id: named.version.clone(),
             ..Default::default()
         };
         if input.checksum_mode.is_some() && span.is_none() {

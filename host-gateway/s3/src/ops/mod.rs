@@ -17,12 +17,13 @@ use std::sync::Arc;
 
 use http::Extensions;
 use mooring_store::api::{Caller, Objects};
+use mooring_store::error::StoreError;
 use s3s::dto::*;
-use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
+use s3s::{S3, S3Error, S3Request, S3Response, S3Result, s3_error};
 
 use crate::body::{Payload, PayloadSlot};
 use crate::edge::{Buckets, Identity};
-use crate::error::{Refusal, from_bucket};
+use crate::error::{Refusal, from_bucket, from_store};
 use crate::gate::admit::Admitted;
 
 /// S3 over the gateway's buckets.
@@ -61,13 +62,40 @@ fn payload(extensions: &Extensions) -> S3Result<Payload> {
     taken.ok_or_else(|| Refusal::Internal.into())
 }
 
-/// There are no versions yet: only the one called `null` can be named.
+/// An object as it is named with a version: the one called `null` is the object itself, any other a bucket's snapshot.
+struct Versioned {
+    key: String,
+    version: Option<String>,
+}
+
+impl Versioned {
+    fn new(key: &str, version: Option<&str>) -> Versioned {
+        match version.filter(|version| *version != "null") {
+            None => Versioned { key: key.to_owned(), version: None },
+            Some(version) => {
+                Versioned { key: format!(".snapshots/{version}/{key}"), version: Some(version.to_owned()) }
+            }
+        }
+    }
+
+    /// What a failure to find it is called.
+    fn failure(&self, error: StoreError) -> S3Error {
+        match (&self.version, error) {
+            (Some(_), StoreError::NotFound) => {
+                s3_error!(NoSuchVersion, "the bucket has no such snapshot, or the object was not in it")
+            }
+            (_, error) => from_store(error),
+        }
+    }
+}
+
+/// Only what can be changed: no snapshot.
 fn null_version(version: Option<&str>) -> S3Result<()> {
     match version {
         None | Some("null") => Ok(()),
         Some(_) => Err(s3_error!(
             NoSuchVersion,
-            "the specified version does not exist: buckets here have no versions"
+            "the specified version does not exist, or is that of a snapshot, which cannot be changed"
         )),
     }
 }

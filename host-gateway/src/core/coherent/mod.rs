@@ -28,6 +28,7 @@ mod objects;
 mod oneshot;
 mod pass;
 mod state;
+mod sweep;
 mod tree;
 
 use std::sync::Arc;
@@ -49,6 +50,7 @@ use tokio::sync::oneshot as once;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::views::Views;
 use locks::Locks;
 pub use oneshot::OneShot;
 pub use pass::Pass;
@@ -107,6 +109,7 @@ pub struct Coherent {
     inner: Arc<dyn Objects>,
     state: Mutex<State>,
     locks: Locks,
+    views: Option<Arc<Views>>,
     time: Arc<dyn Clock>,
     /// A deadline was added, or somebody is to be evicted.
     due: Notify,
@@ -139,7 +142,7 @@ impl Coherent {
     /// hold something of it.
     pub fn new(
         id: VolumeId,
-        inner: Arc<dyn Objects>,
+        (inner, views): (Arc<dyn Objects>, Option<Arc<Views>>),
         time: Arc<dyn Clock>,
         max_leases: usize,
         recovering: bool,
@@ -147,6 +150,7 @@ impl Coherent {
         Arc::new(Coherent {
             id,
             inner,
+            views,
             state: Mutex::new(State::new(max_leases, recovering)),
             locks: Locks::default(),
             time,
@@ -163,6 +167,11 @@ impl Coherent {
     /// The store, for operations whose leases were settled.
     pub fn store(&self) -> &Arc<dyn Objects> {
         &self.inner
+    }
+
+    /// Its snapshots, where it can have some.
+    pub fn views(&self) -> Option<&Arc<Views>> {
+        self.views.as_ref()
     }
 
     /// fcntl locks.

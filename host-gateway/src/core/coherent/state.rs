@@ -66,6 +66,12 @@ impl State {
         self.clock
     }
 
+    /// Leaves the clock's next value on every inode.
+    pub(super) fn stamp_all(&mut self) {
+        self.clock += 1;
+        self.stamps.fill(self.clock);
+    }
+
     pub(super) fn end_changes(
         &mut self,
         changes: &mut Vec<(Ticket, Vec<Ino>)>,

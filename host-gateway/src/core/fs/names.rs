@@ -16,7 +16,7 @@ use crate::core::session::request::{Ask, Done};
 const MAX_ENTRIES: usize = 1024;
 
 /// Encoded bytes of an entry with attributes and a lease, without its name: every number at its longest.
-const ENTRY_BYTES: usize = 176;
+const ENTRY_BYTES: usize = 184;
 
 /// Encoded bytes of a page, leaving room for the rest of the answer.
 const PAGE_BYTES: usize = caps::MAX_BODY - 1024;
