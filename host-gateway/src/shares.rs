@@ -322,6 +322,12 @@ pub fn core_failure(error: CoreError) -> ApiFailure {
     match error {
         CoreError::Realm(error) => failure(error),
         external @ CoreError::External(_) => ApiFailure::invalid(external),
+        CoreError::Volume { source: StoreError::NotFound, .. } => ApiFailure::not_found("that name"),
+        CoreError::Volume { source: StoreError::Exists, .. } => ApiFailure::exists("that name"),
+        CoreError::Volume { source: StoreError::Invalid(why) | StoreError::Unsupported(why), .. } => {
+            ApiFailure::invalid(why)
+        }
+        busy @ CoreError::Busy { .. } => ApiFailure::conflict(busy.to_string()),
         other => ApiFailure::internal(other),
     }
 }

@@ -1,4 +1,4 @@
-//! Many buckets, few of them open at a time.
+//! Many buckets, few of them open at a time; and what is done to buckets by itself.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod core_support;
@@ -15,6 +15,7 @@ use mooring_policy::ids::VolumeId;
 use mooring_policy::principal::Principal;
 use mooring_protocol::types::{Ino, Name, NewNode};
 use mooring_store::api::WriteAt;
+use mooring_store::realm::Schedule;
 
 const BUCKETS: usize = 100;
 /// Those that may stay open; see the support module.
@@ -70,4 +71,29 @@ async fn read(core: &Core, volume: VolumeId) -> String {
     let (cx, store) = (passage.caller(core.now(), 0), passage.volume.store());
     let ino = store.lookup(&cx, Ino::ROOT, &file()).await.unwrap().ino;
     String::from_utf8(store.read(&cx, ino, 0, 100).await.unwrap().0.concat()).unwrap()
+}
+
+/// A schedule of a snapshot a second of which two stay, looked at more often than that.
+#[tokio::test(flavor = "multi_thread")]
+async fn snapshots_are_taken_when_due_and_the_oldest_go() {
+    let world = World::new().await;
+    let core = &world.core;
+    let volume = core.realm().bucket(&tenant("acme"), &bucket("photos")).await.unwrap().volume;
+    core.snapshot_create(volume, "mine").await.unwrap();
+    let schedule = Schedule { every_seconds: 1, keep: 2 };
+    let (mut taken, deadline) = (Vec::new(), Instant::now() + Duration::from_secs(30));
+    while taken.len() < 4 {
+        assert!(Instant::now() < deadline, "{taken:?}");
+        core.snapshot_when_due(volume, schedule).await.unwrap();
+        core.snapshot_when_due(volume, schedule).await.unwrap();
+        let names: Vec<String> = core.snapshots(volume).await.unwrap().into_iter().map(|s| s.name).collect();
+        assert_eq!(names[0], "mine", "a snapshot with a name of its own stays");
+        let newest = names.last().unwrap().clone();
+        if taken.last() != Some(&newest) {
+            taken.push(newest);
+        }
+        let from = taken.len().saturating_sub(2);
+        assert_eq!(names[1..], taken[from..]);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }

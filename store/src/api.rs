@@ -432,12 +432,4 @@ pub trait Snapshots: Objects {
     /// ever, and inode numbers are those of the volume at that time. Once the snapshot is removed everything in the view
     /// is `Stale`.
     async fn snapshot_view(&self, cx: &Caller, name: &str) -> Result<Arc<dyn Objects>>;
-    /// Forgets a snapshot. What only it had is given back in the background. `NotFound` when there is none.
-    async fn snapshot_remove(&self, _cx: &Caller, _name: &str) -> Result<()> {
-        Err(StoreError::Unsupported("tmp"))
-    }
-    /// Makes the tree what it was.
-    async fn snapshot_restore(&self, _cx: &Caller, _name: &str) -> Result<()> {
-        Err(StoreError::Unsupported("tmp"))
-    }
 }

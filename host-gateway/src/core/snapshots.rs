@@ -119,7 +119,10 @@ impl Core {
 
     /// Takes the snapshot that a schedule asks for now, if it does, and removes the oldest of those beyond the number
     /// to keep. Only snapshots that a schedule took are counted and removed.
-    pub(super) async fn snapshot_when_due(&self, id: VolumeId, schedule: Schedule) -> Result<(), CoreError> {
+    ///
+    /// # Errors
+    /// As those of taking and removing one.
+    pub async fn snapshot_when_due(&self, id: VolumeId, schedule: Schedule) -> Result<(), CoreError> {
         let of_schedule = |info: &SnapshotInfo| info.name.starts_with(BY_SCHEDULE);
         let all: Vec<SnapshotInfo> = self.snapshots(id).await?.into_iter().filter(of_schedule).collect();
         let now = self.now();
