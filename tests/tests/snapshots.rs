@@ -242,7 +242,8 @@ async fn a_snapshot_that_is_removed_takes_nothing_with_it() -> Result<()> {
     pair.snapshot(&["rm", "--tenant", "acme", "data", "second"]).await?;
     let none =
         pair.site.gateway.cli(&["bucket", "snapshot", "rm", "--tenant", "acme", "data", "second"]).await?;
-    none.fails_with("not found")
+    none.fails_with("not found")?;
+    Ok(())
 }
 
 #[tokio::test]

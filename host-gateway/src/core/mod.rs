@@ -24,8 +24,8 @@ pub mod registry;
 pub mod scrub;
 pub mod session;
 pub mod sessions;
-mod space;
 mod snapshots;
+mod space;
 pub mod views;
 pub mod volumes;
 

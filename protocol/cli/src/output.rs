@@ -5,18 +5,6 @@ use serde::Serialize;
 
 use crate::client::ApiError;
 
-/// Bytes for eyes, in the units that a power of 1024 gives.
-#[must_use]
-pub fn bytes(bytes: u64) -> String {
-    const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-    let unit = (0..UNITS.len()).rev().find(|unit| bytes >> (10 * unit) != 0).unwrap_or(0);
-    match unit {
-        0 => format!("{bytes} B"),
-        // Below 2^53 exact, above it right in every digit that is shown.
-        _ => format!("{:.1} {}", bytes as f64 / (1_u64 << (10 * unit)) as f64, UNITS[unit]),
-    }
-}
-
 /// How a command prints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
