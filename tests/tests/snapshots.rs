@@ -220,7 +220,10 @@ async fn a_snapshot_that_is_removed_takes_nothing_with_it() -> Result<()> {
     taken.fails_with("exists")?;
     work({
         let one = one.clone();
-        move || Ok(ensure!(names(&one.join(".snapshots/second"))?.contains(&"first".to_owned())))
+        move || {
+            ensure!(names(&one.join(".snapshots/second"))?.contains(&"first".to_owned()));
+            Ok(())
+        }
     })
     .await?;
     pair.snapshot(&["rm", "--tenant", "acme", "data", "first"]).await?;

@@ -23,6 +23,7 @@
 //! Nobody waits for a guest longer than its deadline, and only once: [`Coherent::watch`] evicts who does not answer.
 
 pub mod grace;
+mod held;
 pub mod locks;
 mod objects;
 mod oneshot;
@@ -177,30 +178,6 @@ impl Coherent {
     /// fcntl locks.
     pub fn locks(&self) -> &Locks {
         &self.locks
-    }
-
-    /// Sessions that have this volume open behind some door.
-    pub fn holders(&self) -> usize {
-        self.state.lock().links.len()
-    }
-
-    /// Leases held now.
-    pub fn leases(&self) -> usize {
-        let state = self.state.lock();
-        state.links.keys().map(|s| state.table.leases_of(*s).len()).sum()
-    }
-
-    /// The inodes on which leases are held now.
-    pub fn leased(&self) -> Vec<Ino> {
-        let state = self.state.lock();
-        let held = state.links.keys().flat_map(|session| state.table.leases_of(*session));
-        let inos: std::collections::BTreeSet<Ino> = held.map(|grant| grant.ino).collect();
-        inos.into_iter().collect()
-    }
-
-    /// Leases granted since the volume was opened.
-    pub fn leases_granted(&self) -> u64 {
-        self.leases_granted.load(Ordering::Relaxed)
     }
 
     /// Lets a session in.

@@ -45,14 +45,8 @@ impl Coherent {
     ) -> Result<(), Status> {
         for _ in 0..ROUNDS {
             let known = |ino: &Ino| pass.changes.iter().any(|(_, inos)| inos.binary_search(ino).is_ok());
-            let mut held: Vec<Ino> = {
-                let state = self.state.lock();
-                let all = state.links.keys().flat_map(|session| state.table.leases_of(*session));
-                all.map(|lease| lease.ino).filter(|ino| concerned(*ino)).collect()
-            };
-            held.retain(|ino| !known(ino));
-            held.sort_unstable();
-            held.dedup();
+            let held = self.leased().into_iter().filter(|ino| concerned(*ino) && !known(ino));
+            let held: Vec<Ino> = held.collect();
             if held.is_empty() {
                 return Ok(());
             }

@@ -1,94 +1,26 @@
 //! A bucket of another S3 service, served as it is. The other service is a second gateway, which knows nothing of ours.
 
+mod world;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use futures::StreamExt;
-use mooring_tests::e2e::{Machine, Pattern, Sdk, Site, code, refused, work};
+use mooring_tests::e2e::{Pattern, code, refused, work};
 use mooring_tests::wait::{self, Look};
 use mooring_tests::{Output, host};
 use rustix::io::Errno;
+use world::{World, attach, names};
 
 const MIB: u64 = 1 << 20;
 
 /// How long a change made behind our back may stay unseen, and what a loaded host may add.
 const REFRESH: Duration = Duration::from_secs(5);
 const SLACK: Duration = Duration::from_secs(1);
-
-struct World {
-    data: PathBuf,
-    vm: Machine,
-    here: Site,
-    /// The other service, seen from beside us.
-    there: Sdk,
-    other: Site,
-    home: tempfile::TempDir,
-}
-
-impl World {
-    /// Bucket `shop` there; its prefix `pre/` is bucket `ext` of acme here, mounted in one VM.
-    async fn new(options: &[&str]) -> Result<World> {
-        let (other, here) = tokio::try_join!(Site::start(), Site::with_acme())?;
-        other.tenant("outside", &["shop"]).await?;
-        let key = other.gateway.access_key("outside").await?;
-        let there = Sdk::new(&other.gateway.s3_endpoint(), &key);
-        let home = tempfile::tempdir()?;
-        fs::write(home.path().join("secret"), &key.secret_access_key)?;
-        let endpoint = other.gateway.s3_endpoint();
-        attach(&here, "ext", (&endpoint, &key.access_key_id), home.path(), options).await?.ok()?;
-        let mut vm = here.machine("acme", "one").await?;
-        let data = vm.bucket("ext").await?;
-        Ok(World { data, vm, here, there, other, home })
-    }
-
-    async fn put(&self, key: &str, body: &[u8]) -> Result<String> {
-        self.there.put("shop", &format!("pre/{key}"), body).await
-    }
-
-    async fn get(&self, key: &str) -> Result<Option<Vec<u8>>> {
-        self.there.get("shop", &format!("pre/{key}")).await
-    }
-
-    /// Waits until the other store has exactly this.
-    async fn arrives(&self, key: &str, body: &[u8]) -> Result<()> {
-        wait::until(&format!("{key} in the other store"), Duration::from_secs(30), || async {
-            match self.get(key).await {
-                Ok(Some(there)) if there == body => Look::Ready(()),
-                Ok(there) => Look::NotYet(format!("{:?} bytes", there.map(|there| there.len()))),
-                Err(error) => Look::NotYet(format!("{error:#}")),
-            }
-        })
-        .await
-    }
-}
-
-async fn attach(
-    site: &Site,
-    name: &str,
-    (endpoint, access_key): (&str, &str),
-    home: &Path,
-    options: &[&str],
-) -> Result<Output> {
-    let secret = home.join("secret");
-    let secret = secret.to_str().context("a path that is no text")?;
-    let mut words = vec!["bucket", "create", "--tenant", "acme", name, "--external", "s3://shop/pre"];
-    words.extend(["--endpoint", endpoint, "--region", mooring_tests::s3::REGION, "--access-key", access_key]);
-    words.extend(["--secret-file", secret]);
-    site.gateway.cli(&[&words, options].concat()).await
-}
-
-fn names(folder: &Path) -> Result<Vec<String>> {
-    let mut names: Vec<_> = fs::read_dir(folder)?
-        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
-        .collect::<Result<_>>()?;
-    names.sort();
-    Ok(names)
-}
 
 #[tokio::test]
 async fn what_is_there_is_files() -> Result<()> {
