@@ -32,11 +32,14 @@ const VIEW: u16 = u16::MAX;
 /// Its inode.
 pub const DIRECTORY: Ino = Ino::ROOT.in_view(VIEW);
 
+/// Trees by their views, with the names of their snapshots.
+type Opened = HashMap<u16, (String, Arc<dyn Objects>)>;
+
 /// A volume with its snapshots. See the module documentation.
 pub struct Views {
     head: Arc<dyn Snapshots>,
     /// Snapshots that were looked into, by their views.
-    open: Mutex<HashMap<u16, (String, Arc<dyn Objects>)>>,
+    open: Mutex<Opened>,
 }
 
 /// Where an inode is.
