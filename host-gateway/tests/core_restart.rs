@@ -151,3 +151,23 @@ async fn a_session_that_does_not_come_back_after_a_restart_holds_nobody_up_for_l
     assert_eq!(late.welcome.resumed, Resumed::Lost);
     world.core.shutdown().await;
 }
+
+/// A release that was under way when the gateway died comes again, behind an open that came again before it. Handles of
+/// the two are never the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_that_comes_late_does_not_close_what_was_opened_since() {
+    let world = World::new().await;
+    let a = world.agent("one").await;
+    let (before, _) = a.create(Ino::ROOT, "f", WRITE).await.unwrap();
+    let (resume, door, old) = (a.resume(), a.door().id, a);
+    let world = restart(world).await;
+    let a = Agent::connect(&world.socket("acme", "one"), Conduct::Honest, Some(resume)).await;
+    assert_eq!(a.welcome.resumed, Resumed::Reclaim);
+    let nothing = Request::Reclaim { handles: vec![], leases: vec![], locks: vec![], more: false };
+    a.continue_ids(&old);
+    a.call_at(door, &nothing, &[]).await.unwrap();
+    let (since, g) = a.create(Ino::ROOT, "g", WRITE).await.unwrap();
+    assert_ne!(before, since);
+    assert_eq!(a.release(before).await, Err(Status::BadHandle));
+    a.write(g.ino, since, 0, b"still open").await.unwrap();
+}

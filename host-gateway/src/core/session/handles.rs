@@ -1,4 +1,7 @@
 //! Open files of a session. The number is the guest's FUSE file handle.
+//!
+//! A number is never given twice in a session's life, however often the gateway starts meanwhile: a request that was
+//! under way when it died comes again under the number it had, and must not mean a file that was opened since.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,6 +23,9 @@ pub struct OpenFile {
     pub mode: OpenMode,
 }
 
+/// Bits of a number that count; those above are the epoch in which the gateway took the session up.
+const COUNT_BITS: u32 = 40;
+
 /// All open files of a session.
 pub struct Handles {
     allowance: Arc<Allowance>,
@@ -28,9 +34,9 @@ pub struct Handles {
 }
 
 impl Handles {
-    /// None yet, of a guest that may have so many.
-    pub fn new(allowance: Arc<Allowance>) -> Handles {
-        Handles { allowance, files: HashMap::new(), last: 0 }
+    /// None yet, of a guest that may have so many, in a session that has come to this epoch.
+    pub fn new(allowance: Arc<Allowance>, epoch: u64) -> Handles {
+        Handles { allowance, files: HashMap::new(), last: epoch << COUNT_BITS }
     }
 
     /// Takes a file in. When there are too many it comes back, to be unpinned.

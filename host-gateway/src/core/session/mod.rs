@@ -141,6 +141,7 @@ impl Session {
     pub fn new(machine: machine::Session, who: Who, boot: [u8; 16], around: Surroundings) -> Arc<Session> {
         let id = machine.id();
         let allowance = around.allowances.of(&who);
+        let handles = Handles::new(allowance.clone(), machine.epoch());
         let applied = around.records.log(id);
         Arc::new(Session {
             id,
@@ -156,7 +157,7 @@ impl Session {
                 doors: HashMap::new(),
                 to_reclaim: HashMap::new(),
             }),
-            handles: Mutex::new(Handles::new(allowance.clone())),
+            handles: Mutex::new(handles),
             slots: Arc::new(Semaphore::new(caps::MAX_IN_FLIGHT)),
             allowance,
             opening: tokio::sync::Mutex::new(()),
