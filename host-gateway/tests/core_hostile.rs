@@ -104,7 +104,7 @@ async fn a_body_that_is_no_request_is_refused_and_the_session_goes_on() {
         |request| Header { volume: door, epoch: welcome.epoch, request, ..Header::new(Kind::Request) };
     // An operation that does not exist, an inode that cannot be, trailing bytes, a name that could escape.
     send(&mut write, &header(1), &200u8, &[]).await;
-    send(&mut write, &header(2), &(1u8, u64::MAX), &[]).await;
+    send(&mut write, &header(2), &(1u8, 7u64 << 48), &[]).await;
     send(&mut write, &header(3), &(Request::StatFs, 7u8), &[]).await;
     send(&mut write, &header(4), &(0u8, 1u64, b"../../etc".to_vec()), &[]).await;
     for _ in 0..4 {
@@ -142,6 +142,12 @@ async fn what_is_not_there_or_not_theirs_is_not_found() {
     assert_eq!(next.unwrap_err(), Status::NotFound);
     let nowhere = Ino::new(Ino::MAX).unwrap();
     assert!(agent.getattr(nowhere).await.is_err());
+    // Views that are no snapshot's, and what only the owner's whole bucket has.
+    assert_eq!(agent.getattr(Ino::ROOT.in_view(7)).await.err(), Some(Status::Stale));
+    for view in [1, 0x7FFF, u16::MAX] {
+        let ask = Request::GetAttr { ino: Ino::ROOT.in_view(view) };
+        assert!(foreign.call_at(share, &ask, &[]).await.is_err(), "view {view}");
+    }
     assert!(agent.open(nowhere, READ).await.is_err());
     assert_eq!(agent.read(f.ino, Handle(4_711), 0, 10).await, Err(Status::BadHandle));
     assert_eq!(agent.read(nowhere, handle, 0, 10).await, Err(Status::BadHandle));

@@ -84,6 +84,10 @@ async fn s3_in_the_vm(vm: &Machine, folder: &Path) -> Result<String> {
     let script = "result = s3.get_object(Bucket='data', Key='note')['Body'].read().decode()";
     fs::write(folder.join("read.py"), mooring_tests::s3::script(script))?;
     let env = vm.agent.home().join("env");
+    wait::until("the environment file", std::time::Duration::from_secs(20), || async {
+        Look::if_true(env.exists(), "not there")
+    })
+    .await?;
     let words = format!(". '{}' && exec '{}' read.py", env.display(), artifacts::python()?.display());
     let mut shell = Command::new("sh");
     shell.args(["-c", &words]).current_dir(folder).env_clear();

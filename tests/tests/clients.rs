@@ -4,12 +4,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use mooring_tests::e2e::{Machine, Pattern, Site, work};
 use mooring_tests::guest::Status;
 use mooring_tests::host::AccessKey;
 use mooring_tests::s3::REGION;
+use mooring_tests::wait::{self, Look};
 use mooring_tests::{Output, artifacts, host};
 
 /// Over the size from which each of the clients uploads in parts.
@@ -223,6 +225,10 @@ async fn in_a_vm_no_key_is_needed() -> Result<()> {
     );
     fs::write(desk.folder.path().join("read.py"), script)?;
     let env = vm.agent.home().join("env");
+    wait::until("the environment file", Duration::from_secs(20), || async {
+        Look::if_true(env.exists(), "not there")
+    })
+    .await?;
     let python = artifacts::python()?;
     let words = format!(". '{}' && exec '{}' read.py", env.display(), python.display());
     let mut shell = Command::new("sh");
