@@ -8,6 +8,7 @@ pub mod core;
 pub mod gateway;
 pub mod integrity;
 pub mod log;
+pub mod master;
 pub mod metrics;
 pub mod offline;
 pub mod serve;

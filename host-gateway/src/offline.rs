@@ -11,7 +11,6 @@ use mooring_protocol::api::{CheckReport, Rebuilt};
 use mooring_store::backend::DataDir;
 use mooring_store::memory::Memory;
 use mooring_store::realm::{Realm, RealmOptions};
-use mooring_store::seal::MasterKey;
 use mooring_store::volume::{CheckOptions, Config, LocalOptions, Progress, Volume};
 
 use crate::integrity::{chain, report};
@@ -50,9 +49,10 @@ impl Offline {
             return Err(ApiError::Local(why));
         }
         let data = DataDir::open(path).map_err(local)?;
-        let master = Arc::new(MasterKey::load(&settings.master_key()).map_err(local)?);
         let memory = Memory::new(CACHE);
         let (random, clock): (Arc<dyn Random>, _) = (Arc::new(SystemRandom), Arc::new(SystemClock::new()));
+        // There is data, or nothing to work on: no key is made here.
+        let master = Arc::new(crate::master::gather(&settings, true, &*random).await.map_err(local)?);
         let store = RealmOptions { data, master, cache: memory.blocks(), random, clock };
         let realm = Realm::open(store.clone()).await.map_err(local)?;
         let bucket = realm.bucket(tenant, name).await.map_err(local)?;

@@ -15,7 +15,7 @@ use mooring_policy::token;
 use mooring_store::backend::{BackendError, Backing, DataDir, StoreConfig, host_name};
 use mooring_store::memory::Memory;
 use mooring_store::realm::RealmOptions;
-use mooring_store::seal::{MasterKey, SealError};
+use mooring_store::seal::SealError;
 use mooring_store::volume::Config;
 use thiserror::Error;
 use tokio::net::UnixListener;
@@ -129,7 +129,7 @@ async fn open(settings: &Settings) -> Result<Arc<Core>, ServeError> {
         None => data.has_data(),
         Some(store) => store.backing.has_data().await?,
     };
-    let master = master_key(settings, has_data, &*random)?;
+    let master = crate::master::gather(settings, has_data, &*random).await?;
     let memory = Memory::new(settings.cache_bytes());
     let realm_options = RealmOptions {
         data,
@@ -150,18 +150,6 @@ fn in_store(settings: &Settings, config: &StoreConfig) -> Result<InStore, ServeE
     let backing = Backing::open(config)?;
     tracing::info!(store = %backing.url(), "everything is kept in an object store");
     Ok(InStore { backing, owner: host_name(), accept_loss: settings.store.accept_loss() })
-}
-
-/// Made at the first start only: once there is data, a missing key is a loss that a new key would hide.
-fn master_key(settings: &Settings, has_data: bool, random: &dyn Random) -> Result<MasterKey, SealError> {
-    let path = settings.master_key();
-    match MasterKey::load(&path) {
-        Err(SealError::MasterMissing { .. }) if !has_data => {
-            tracing::info!(path = %path.display(), "made a master key: keep a copy of it in a safe place");
-            MasterKey::create(&path, random)
-        }
-        other => other,
-    }
 }
 
 fn tls(settings: &Settings) -> Result<Arc<rustls::ServerConfig>, ServeError> {

@@ -64,10 +64,19 @@ pub struct Settings {
     #[arg(long, env = "MOORING_TLS_KEY", value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls_key: Option<PathBuf>,
-    /// The master key that wraps tenants' keys; made at first start [default: DATA_DIR/master.key]
-    #[arg(long, env = "MOORING_MASTER_KEY", value_name = "FILE")]
+    /// The master key that wraps tenants' keys: a file, `env:NAME` or `command:LINE`; a missing file is made at first
+    /// start [default: DATA_DIR/master.key]
+    #[arg(long, env = "MOORING_MASTER_KEY", value_name = "PLACE")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub master_key: Option<PathBuf>,
+    pub master_key: Option<String>,
+    /// A command whose output is the master key, such as `vault read -field=key secret/mooring`
+    #[arg(long, env = "MOORING_MASTER_KEY_COMMAND", value_name = "LINE", conflicts_with = "master_key")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub master_key_command: Option<String>,
+    /// Further places of master keys, for while one takes the place of another; may be given several times
+    #[arg(long, env = "MOORING_MORE_MASTER_KEYS", value_name = "PLACE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub more_master_keys: Option<Vec<String>>,
     /// Memory for cached data of all buckets, in MiB [default: 512]
     #[arg(long, env = "MOORING_CACHE_MIB", value_name = "MIB")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -163,6 +172,8 @@ impl Settings {
     }
 
     fn over(self, below: Settings) -> Settings {
+        // Two ways to name one thing: who names it here does not mean the other one below.
+        let master = self.master_key.is_some() || self.master_key_command.is_some();
         Settings {
             data_dir: self.data_dir.or(below.data_dir),
             scrub_mib: self.scrub_mib.or(below.scrub_mib),
@@ -174,7 +185,9 @@ impl Settings {
             tls: self.tls.or(below.tls),
             tls_cert: self.tls_cert.or(below.tls_cert),
             tls_key: self.tls_key.or(below.tls_key),
-            master_key: self.master_key.or(below.master_key),
+            master_key: self.master_key.or(below.master_key.filter(|_| !master)),
+            master_key_command: self.master_key_command.or(below.master_key_command.filter(|_| !master)),
+            more_master_keys: self.more_master_keys.or(below.more_master_keys),
             cache_mib: self.cache_mib.or(below.cache_mib),
             max_open: self.max_open.or(below.max_open),
             gc_mib_per_second: self.gc_mib_per_second.or(below.gc_mib_per_second),
@@ -209,11 +222,6 @@ impl Settings {
     /// Domains for virtual-host style.
     pub fn s3_domains(&self) -> Vec<String> {
         self.s3_domains.clone().unwrap_or_else(|| vec!["s3.localhost".to_owned()])
-    }
-
-    /// The master key's file.
-    pub fn master_key(&self) -> PathBuf {
-        self.master_key.clone().unwrap_or_else(|| self.data_dir().join("master.key"))
     }
 
     /// Bytes for cached data.
@@ -256,6 +264,18 @@ mod tests {
         assert_eq!(merged.cache_bytes(), 9 << 20);
         assert_eq!(merged.s3().unwrap(), None);
         assert_eq!(merged.admin_socket(), Path::new(DEFAULT_ADMIN_SOCKET));
+    }
+
+    #[test]
+    fn a_master_key_named_by_a_flag_hides_the_file_s() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("gateway.toml");
+        std::fs::write(&path, "master_key_command = \"vault read\"\nmore_master_keys = [\"env:OLD\"]\n")
+            .unwrap();
+        let flags = Settings { master_key: Some("/a".into()), ..Settings::default() };
+        let merged = flags.with_file(Some(&path)).unwrap();
+        assert_eq!((merged.master_key.as_deref(), merged.master_key_command), (Some("/a"), None));
+        assert_eq!(merged.more_master_keys, Some(vec!["env:OLD".to_owned()]));
     }
 
     #[test]

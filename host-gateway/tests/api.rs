@@ -133,6 +133,8 @@ async fn what_is_not_ones_own_is_not_found() {
         (Method::GET, "/v1/tenants".to_owned()),
         (Method::GET, "/v1/vms".to_owned()),
         (Method::GET, "/v1/status".to_owned()),
+        (Method::GET, "/v1/master-key".to_owned()),
+        (Method::POST, "/v1/tenants/initech/rotate-key".to_owned()),
     ] {
         let (status, body) = askers.vm(stranger, method.clone(), &path, Value::Null).await;
         assert_eq!(status, StatusCode::NOT_FOUND, "{method} {path}: {body}");
@@ -252,7 +254,8 @@ async fn the_operator_makes_and_removes_everything() {
     let (_, keys) = askers.operator(Method::GET, "/v1/keys", Value::Null).await;
     assert_eq!((keys[0]["id"].clone(), keys[0].get("secret")), (key["id"].clone(), None), "shown once");
 
-    let (status, gone) = askers.operator(Method::DELETE, "/v1/tenants/acme?force=true", Value::Null).await;
+    let (status, gone) =
+        askers.operator(Method::DELETE, "/v1/tenants/acme?with_data=true", Value::Null).await;
     assert_eq!(status, StatusCode::NO_CONTENT, "{gone}");
     let (_, tenants) = askers.operator(Method::GET, "/v1/tenants", Value::Null).await;
     assert_eq!(tenants.as_array().unwrap().len(), 1);
@@ -261,4 +264,32 @@ async fn the_operator_makes_and_removes_everything() {
     assert_eq!(left, 0, "its volumes are gone from the disk");
     let (status, text) = askers.operator(Method::GET, "/v1/status", Value::Null).await;
     assert_eq!(status, StatusCode::OK, "{text}");
+}
+
+#[tokio::test]
+async fn the_operator_replaces_keys_and_sees_ids_only() {
+    let askers = Askers::new().await;
+    let (_, before) = askers.operator(Method::GET, "/v1/master-key", Value::Null).await;
+    assert_eq!(before["keys"].as_array().unwrap().len(), 3, "{before}");
+    let (status, rotated) = askers.operator(Method::POST, "/v1/tenants/acme/rotate-key", Value::Null).await;
+    assert_eq!((status, rotated), (StatusCode::OK, json!({"tenant": "acme", "generation": 2})));
+    let missing = json!({"to": "env:MOORING_TEST_NO_SUCH_VARIABLE"});
+    let (status, said) = askers.operator(Method::POST, "/v1/master-key", missing).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert!(said["error"]["message"].as_str().unwrap().contains("not set"), "{said}");
+    let file = askers.world.dir.join("second.key");
+    let to = json!({"to": file, "generate": true});
+    let (status, done) = askers.operator(Method::POST, "/v1/master-key", to.clone()).await;
+    assert_eq!(
+        (status, &done["before"], &done["keys"]),
+        (StatusCode::OK, &before["id"], &json!(7)),
+        "{done}"
+    );
+    let (status, said) = askers.operator(Method::POST, "/v1/master-key", to).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "an existing key is not replaced: {said}");
+    let (_, after) = askers.operator(Method::GET, "/v1/master-key", Value::Null).await;
+    assert!(after["keys"].as_array().unwrap().iter().all(|key| key["master"] == done["id"]), "{after}");
+    let secret = std::fs::read_to_string(&file).unwrap();
+    let secret = secret.trim().rsplit(' ').next().unwrap();
+    assert!(!after.to_string().contains(secret));
 }

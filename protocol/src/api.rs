@@ -4,10 +4,12 @@
 //! default.
 
 mod durability;
+mod keys;
 mod snapshots;
 mod space;
 
 pub use durability::Durability;
+pub use keys::{DataKey, KeyRotated, MasterKeyPlace, MasterKeyRotate, MasterKeyRotated, MasterKeyStatus};
 pub use snapshots::{Snapshot, SnapshotCreate, SnapshotSchedule};
 pub use space::{BucketShow, GcAction, GcDone, GcRequest, GcShow, Limit, QuotaChange, QuotaUse};
 

@@ -6,17 +6,17 @@
 //! [`crate::rebuild`] begins with the newest that is whole.
 //!
 //! ```text
-//! head (41)   magic "MOORCKPT" | version u8 | salt [32]
+//! head (43)   magic "MOORCKPT" | version u8 | key generation u16 | salt [32]
 //! chunk       sealed length u32 | sealed bytes (tag included); the nonce is the chunk's number
 //!             first: JSON of [`Head`]; then rows, LZ4 block with its raw length u32 before it:
 //!             key length u16 | value length u32 | key | value; last: eight bytes, how many rows there were
 //! ```
 //! Little endian. Place is bound: volume, salt, and whether a chunk is the last. So a file that is cut short, or put
-//! together from two, does not open.
+//! together from two, does not open. Version 1 had no key generation and meant the first.
 
 use crate::backend::{BackendError, VolumeDir, sync_dir};
 use crate::meta::{MetaError, View, after};
-use crate::seal::{Cipher, SealError, VolumeKeys};
+use crate::seal::{Cipher, KeyGeneration, SealError, VolumeKeys};
 use bytes::Bytes;
 use mooring_policy::rng::Random;
 use mooring_policy::time::Timestamp;
@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 const MAGIC: &[u8; 8] = b"MOORCKPT";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const SALT: usize = 32;
 /// Rows of one chunk, bytes before packing; one row more may go over it.
 const CHUNK: usize = 1 << 20;
@@ -169,9 +169,10 @@ impl Writer {
         random.fill(&mut salt);
         let options = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary);
         let mut file = BufWriter::new(options.map_err(io("create", &temporary))?);
-        let begun = [&MAGIC[..], &[VERSION], &salt].concat();
+        let generation = keys.generation();
+        let begun = [&MAGIC[..], &[VERSION], &generation.0.to_le_bytes(), &salt].concat();
         file.write_all(&begun).map_err(io("write", &temporary))?;
-        let (cipher, places) = (keys.checkpoint(&salt)?, [place(keys, false), place(keys, true)]);
+        let (cipher, places) = (keys.checkpoint(generation, &salt)?, [place(keys, false), place(keys, true)]);
         let path = path.to_path_buf();
         let mut writer = Writer { file, path, temporary, cipher, places, number: 0, rows: Vec::new() };
         let head = serde_json::to_vec(head).map_err(std::io::Error::other);
@@ -225,19 +226,22 @@ pub(crate) fn read(path: &Path, keys: &VolumeKeys) -> Result<Checkpoint, Checkpo
     let damaged =
         |detail: &str| CheckpointError::Damaged { path: path.to_path_buf(), detail: detail.to_owned() };
     let mut file = BufReader::new(File::open(path).map_err(io("open", path))?);
-    let mut begun = [0; MAGIC.len() + 1 + SALT];
+    let mut begun = [0; MAGIC.len() + 1];
     file.read_exact(&mut begun).map_err(|_| damaged("it is too short"))?;
     if &begun[..8] != MAGIC {
         return Err(damaged("its head does not check"));
     }
+    let mut generation = KeyGeneration::FIRST.0.to_le_bytes();
     match begun[8] {
-        VERSION => {}
+        1 => {}
+        VERSION => file.read_exact(&mut generation).map_err(|_| damaged("it is too short"))?,
         found if found > VERSION => return Err(CheckpointError::Version { path: path.to_path_buf(), found }),
         _ => return Err(damaged("its head does not check")),
     }
     let mut salt = [0; SALT];
-    salt.copy_from_slice(&begun[9..]);
-    let (cipher, places) = (keys.checkpoint(&salt)?, [place(keys, false), place(keys, true)]);
+    file.read_exact(&mut salt).map_err(|_| damaged("it is too short"))?;
+    let generation = KeyGeneration(u16::from_le_bytes(generation));
+    let (cipher, places) = (keys.checkpoint(generation, &salt)?, [place(keys, false), place(keys, true)]);
     let (mut head, mut rows) = (None, Vec::new());
     for number in 0.. {
         let mut len = [0; 4];

@@ -111,6 +111,14 @@ points! {
     CloseAfterSeal,
     /// A volume that let go of everything but its lock lacks nothing.
     CloseBeforeUnlock,
+    /// A key ring that is not renamed into place is not in force, and the one before is whole.
+    KeyRingBeforeRename,
+    /// Of two copies of the key ring the newer one counts, and the other is made good.
+    KeyRingBeforeCopy,
+    /// Rows that were copied for the key ring are in force with the ring, not before.
+    KeyRingBeforeMigration,
+    /// The new engine of the registry takes the old one's place, however often that is begun.
+    KeyRingMidMigration,
 }
 
 /// What happens at an armed point.

@@ -339,7 +339,7 @@ async fn open_realm(dir: &Path) -> Result<Arc<Realm>, Box<dyn Error>> {
     let master = if path.exists() { MasterKey::load(&path) } else { MasterKey::create(&path, &SystemRandom) };
     let options = RealmOptions {
         data: DataDir::open(dir.join("data"))?,
-        master: Arc::new(master?),
+        master: Arc::new(master?.into()),
         cache: Arc::new(BlockCache::new(4 << 20)),
         random: common::random(),
         clock: common::clock(),

@@ -21,7 +21,7 @@ use std::sync::Arc;
 fn options(dir: &Path, master: MasterKey) -> RealmOptions {
     RealmOptions {
         data: DataDir::open(dir.join("data")).unwrap(),
-        master: Arc::new(master),
+        master: Arc::new(master.into()),
         cache: Arc::new(BlockCache::new(4 << 20)),
         random: common::random(),
         clock: common::clock(),
@@ -72,7 +72,10 @@ async fn tenants_and_buckets_live_and_die() {
 
     let before = realm.tenant_key(&acme).await.unwrap().hash_key().hash(b"x");
     assert_ne!(before, realm.tenant_key(&globex).await.unwrap().hash_key().hash(b"x"));
-    assert!(matches!(realm.tenant_rm(&acme).await, Err(RealmError::TenantNotEmpty { what: "buckets", .. })));
+    assert!(matches!(
+        realm.tenant_rm(&acme, false).await,
+        Err(RealmError::TenantNotEmpty { what: "buckets", .. })
+    ));
     realm.bucket_rm(&acme, &bucket("photos")).await.unwrap();
     assert!(matches!(realm.bucket(&acme, &bucket("photos")).await, Err(RealmError::NoSuchBucket(..))));
     assert_eq!(realm.doomed_volumes().await.unwrap(), [(acme.clone(), photos.volume)]);
@@ -91,7 +94,7 @@ async fn tenants_and_buckets_live_and_die() {
 
     // A removed tenant's name begins anew with another key and a later epoch.
     realm.bucket_rm(&acme, &bucket("photos")).await.unwrap();
-    realm.tenant_rm(&acme).await.unwrap();
+    realm.tenant_rm(&acme, false).await.unwrap();
     assert!(matches!(realm.tenant(&acme).await, Err(RealmError::NoSuchTenant(_))));
     assert_eq!(realm.tenants().await.unwrap().len(), 2);
     assert!(realm.tenant_create(&acme).await.unwrap().epoch > Epoch(1));
@@ -114,7 +117,10 @@ async fn vms_have_one_channel_and_rising_generations() {
     let moved = realm.vm_attach(&acme, &vm("one"), Channel::Hybrid("/run/one.sock".into())).await.unwrap();
     assert_eq!(moved.generation, Generation(2));
     assert_eq!(realm.vms(Some(&acme)).await.unwrap().len(), 3);
-    assert!(matches!(realm.tenant_rm(&acme).await, Err(RealmError::TenantNotEmpty { what: "VMs", .. })));
+    assert!(matches!(
+        realm.tenant_rm(&acme, false).await,
+        Err(RealmError::TenantNotEmpty { what: "VMs", .. })
+    ));
     assert_eq!(realm.vm_detach(&acme, &vm("one")).await.unwrap().generation, Generation(3));
     assert!(matches!(realm.vm(&acme, &vm("one")).await, Err(RealmError::NoSuchVm(..))));
     assert!(matches!(realm.vm_detach(&acme, &vm("one")).await, Err(RealmError::NoSuchVm(..))));
@@ -234,7 +240,7 @@ async fn another_master_key_or_a_second_gateway_is_refused() {
 
     let other = MasterKey::create(&dir.path().join("other.key"), &SystemRandom).unwrap();
     match Realm::open(options(dir.path(), other)).await.err().unwrap() {
-        RealmError::Seal(SealError::MasterWrong { owner, .. }) => assert_eq!(owner, "realm"),
+        RealmError::Seal(SealError::MasterNeeded { owner, .. }) => assert_eq!(owner, "realm"),
         error => panic!("{error}"),
     }
     Realm::open(options(dir.path(), master())).await.unwrap();

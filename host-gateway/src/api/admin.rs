@@ -6,11 +6,10 @@ use http::StatusCode;
 use mooring_policy::ids::TenantId;
 use mooring_protocol::api::{GatewayStatus, QuotaChange, QuotaUse, Tenant, TenantCreate};
 use mooring_store::realm;
+use serde::Deserialize;
 
 use super::Api;
-use super::buckets::Force;
 use super::error::ApiFailure;
-use crate::buckets;
 use crate::shares::{core_failure, failure};
 use crate::space;
 
@@ -41,23 +40,28 @@ pub(super) async fn tenant_create(
     Ok((StatusCode::CREATED, Json(row(&api, made).await?)))
 }
 
+#[derive(Deserialize)]
+pub(super) struct WithData {
+    #[serde(default)]
+    with_data: bool,
+}
+
 pub(super) async fn tenant_rm(
     State(api): State<Api>,
     Path(name): Path<TenantId>,
-    Query(Force { force }): Query<Force>,
+    Query(WithData { with_data }): Query<WithData>,
 ) -> Result<StatusCode, ApiFailure> {
-    if force {
+    if with_data {
         for vm in api.core.realm().vms(Some(&name)).await.map_err(failure)? {
             api.gateway.detach(&vm).await.map_err(core_failure)?;
         }
-        for bucket in api.core.realm().buckets(Some(&name)).await.map_err(failure)? {
-            buckets::remove(&api.core, &name, &bucket.name).await.map_err(core_failure)?;
-        }
     }
-    let removed = api.core.realm().tenant_rm(&name).await;
-    removed.map_err(|e| failure(e).try_next(format!("mooring-gateway tenant rm {name} --force")))?;
+    let removed = api.core.realm().tenant_rm(&name, with_data).await;
+    let volumes =
+        removed.map_err(|e| failure(e).try_next(format!("mooring-gateway tenant rm {name} --with-data")))?;
     api.core.reload().await.map_err(core_failure)?;
-    tracing::info!(tenant = %name, "tenant removed, its data key destroyed");
+    tracing::info!(tenant = %name, volumes = volumes.len(), "tenant removed, its keys destroyed");
+    api.core.remove_later(volumes.into_iter().map(|volume| (name.clone(), volume)).collect());
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -99,7 +99,7 @@ pub(super) async fn gc(
 #[derive(Deserialize)]
 pub(super) struct Force {
     #[serde(default)]
-    pub force: bool,
+    force: bool,
 }
 
 pub(super) async fn remove(

@@ -8,6 +8,7 @@ mod buckets;
 pub mod error;
 mod external;
 mod integrity;
+mod keys;
 mod shares;
 mod snapshots;
 mod tokens;
@@ -55,6 +56,8 @@ pub fn admin_router(gateway: Arc<Gateway>) -> Router {
         .route("/v1/tenants/{name}/quota", post(admin::tenant_quota))
         .route("/v1/buckets/{name}/quota", post(buckets::quota))
         .route("/v1/buckets/{name}/gc", post(buckets::gc))
+        .route("/v1/tenants/{name}/rotate-key", post(keys::rotate_tenant))
+        .route("/v1/master-key", get(keys::show).post(keys::rotate_master))
         .route("/v1/vms", get(vms::list).post(vms::attach))
         .route("/v1/vms/{vm}", delete(vms::detach))
         .route("/v1/keys", get(tokens::keys).post(tokens::key_create))

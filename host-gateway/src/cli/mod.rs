@@ -74,7 +74,7 @@ enum Command {
     },
     /// A short-lived token for a tenant's tools outside VMs
     Token(token::TokenArgs),
-    /// Static S3 access keys for tools outside VMs
+    /// Static S3 access keys for tools outside VMs; and the keys that data is sealed with
     #[command(subcommand)]
     Key(key::KeyCommand),
     /// What the gateway is doing, and what would be lost now

@@ -7,7 +7,7 @@
 //! | [`fs`] | one request, carried out |
 //! | [`listen`], [`identity`] | the ways in, and who came in |
 //! | [`doors`], [`access`], [`registry`] | what somebody may mount, and what may be done there, at this moment |
-//! | [`volumes`] | volumes opened on demand |
+//! | [`volumes`], [`removal`] | volumes opened on demand; what goes when a bucket or a tenant does |
 
 pub mod access;
 pub mod coherent;
@@ -21,6 +21,7 @@ pub mod identity;
 pub mod limits;
 pub mod listen;
 pub mod registry;
+mod removal;
 pub mod scrub;
 pub mod session;
 pub mod sessions;
@@ -46,7 +47,6 @@ use mooring_protocol::message::Door;
 use mooring_protocol::status::Status;
 use mooring_protocol::types::{Ino, Time};
 use mooring_store::api::Caller;
-use mooring_store::backend::BackendError;
 use mooring_store::realm::{Realm, RealmOptions, Vm};
 use mooring_store::volume::{Damage, Volume};
 use tokio_util::task::TaskTracker;
@@ -185,6 +185,7 @@ impl Core {
             listeners,
             tasks,
         });
+        core.remove_doomed().await?;
         core.tasks.spawn(core.sessions.clone().watch());
         core.learn_budgets();
         core.tasks.spawn(house::keep(core.doors.clone(), core.sessions.clone()));
@@ -315,40 +316,6 @@ impl Core {
         let listed = volume.store().readdir(&cx, Ino::ROOT, b"", 1, false).await;
         let (entries, _) = listed.map_err(|source| CoreError::Volume { volume: id, source })?;
         Ok(entries.is_empty())
-    }
-
-    /// Closes a removed bucket's volume, removes its directory and tells the registry so. Its door is closed in every
-    /// session first.
-    ///
-    /// # Errors
-    /// The directory cannot be removed; the registry then still names the volume as doomed.
-    pub async fn remove_volume(&self, owner: &TenantId, id: VolumeId) -> Result<(), CoreError> {
-        self.sessions.close_door(id.get(), caps::RECALL_DEADLINE).await;
-        let dir = self.doors.volumes.dir(owner, id);
-        let removed = self.doors.volumes.close_for(id, async || {
-            if let Some(store) = self.doors.volumes.store() {
-                store.backing.volume(owner, id).remove().await?;
-            }
-            if !dir.path().exists() {
-                return Ok(());
-            }
-            let lock = tokio::time::timeout(caps::RECALL_DEADLINE, async {
-                loop {
-                    match dir.lock() {
-                        // Requests that came before the door closed are being refused, and hold it until they are.
-                        Err(BackendError::Locked { .. }) => tokio::time::sleep(LET_GO).await,
-                        lock => return lock,
-                    }
-                }
-            });
-            match lock.await {
-                Ok(lock) => lock.and_then(|lock| dir.remove(lock)),
-                Err(_) => dir.lock().and_then(|lock| dir.remove(lock)),
-            }
-        });
-        removed.await.map_err(|source| CoreError::Remove { volume: id, source })?;
-        self.doors.volumes.budgets.forget(owner, id);
-        Ok(self.realm.volume_removed(id).await?)
     }
 
     /// Tells a tenant's agents what they can mount now.

@@ -89,7 +89,7 @@ impl World {
         let memory = Memory::new(64 << 20);
         let store = RealmOptions {
             data,
-            master: Arc::new(master),
+            master: Arc::new(master.into()),
             cache: memory.blocks(),
             random: Arc::new(SystemRandom),
             clock: Arc::new(SystemClock::new()),

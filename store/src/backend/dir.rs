@@ -50,7 +50,10 @@ impl DataDir {
     /// Whether anything sealed may lie here, so that a missing master key is a loss and not a first start.
     #[must_use]
     pub fn has_data(&self) -> bool {
-        self.root.join("realm").exists() || self.root.join("tenants").exists()
+        let realm = self.root.join("realm");
+        let sealed =
+            ["keyring", "keyring.copy", "key", "meta/db"].iter().any(|name| realm.join(name).exists());
+        sealed || self.root.join("tenants").exists()
     }
 }
 
@@ -126,16 +129,25 @@ impl VolumeDir {
 
     /// Removes the whole volume. The lock must be held by the caller, who gives it up with this.
     pub fn remove(&self, lock: DirLock) -> Result<(), BackendError> {
-        let io = |source| BackendError::io("remove", &self.root, source);
+        self.remove_rest()?;
         // A rename first: a crash in the middle leaves something that no id leads to.
-        let gone = self.root.with_extension("removed");
-        if gone.exists() {
-            std::fs::remove_dir_all(&gone).map_err(io)?;
-        }
-        std::fs::rename(&self.root, &gone).map_err(io)?;
+        std::fs::rename(&self.root, self.removed())
+            .map_err(|source| BackendError::io("remove", &self.root, source))?;
         drop(lock);
-        std::fs::remove_dir_all(&gone).map_err(io)?;
-        self.root.parent().map_or(Ok(()), sync_dir)
+        self.remove_rest()
+    }
+
+    /// Removes what a stop in the middle of [`Self::remove`] left.
+    pub fn remove_rest(&self) -> Result<(), BackendError> {
+        match std::fs::remove_dir_all(self.removed()) {
+            Ok(()) => self.root.parent().map_or(Ok(()), sync_dir),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(source) => Err(BackendError::io("remove", &self.removed(), source)),
+        }
+    }
+
+    fn removed(&self) -> PathBuf {
+        self.root.with_extension("removed")
     }
 }
 

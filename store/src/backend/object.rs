@@ -146,13 +146,16 @@ impl Backing {
     /// Whether anything sealed lies here, so that a missing master key is a loss and not a first start.
     pub async fn has_data(&self) -> Result<bool, BackendError> {
         let place = self.realm();
-        let key = place.path("key");
-        let found = place.within(OPEN_LIMIT, || self.store.head(&key)).await;
-        match found {
-            Ok(_) => Ok(true),
-            Err(Error::NotFound { .. }) => Ok(false),
-            Err(error) => Err(self.error("look for data in", error)),
+        // `key` is of a release that had no key ring.
+        for name in ["keyring", "key"] {
+            let path = place.path(name);
+            match place.within(OPEN_LIMIT, || self.store.head(&path)).await {
+                Ok(_) => return Ok(true),
+                Err(Error::NotFound { .. }) => {}
+                Err(error) => return Err(self.error("look for data in", error)),
+            }
         }
+        Ok(false)
     }
 
     pub(crate) fn error(&self, op: &'static str, source: Error) -> BackendError {

@@ -3,14 +3,15 @@
 //! All numbers are little endian.
 //!
 //! ```text
-//! head (96)    magic "MOORJRNL" | version u16 | flags u16 | 0 u32 | volume u64 | epoch u64 | number u64
+//! head (96)    magic "MOORJRNL" | version u16 | flags u16 | key generation u32 | volume u64 | epoch u64 | number u64
 //!              | first id u64 | synced u64 | salt [32] | crc32c u32 of all before | mark A5A5A5A5
 //! record       magic "MJR1" | body length u32 | id u64 | synced u64 | crc32c u32 of the body
 //!              | crc32c u32 of the 28 bytes before | mark A5A5A5A5 | body (sealed) | end A5
 //! ```
 //!
 //! `synced` is the highest record known to be on the medium when this one was written. It tells a record whose
-//! loss is allowed (it was never synced) from one whose loss is damage.
+//! loss is allowed (it was never synced) from one whose loss is damage. Version 1 had zeros for the key generation and
+//! meant the first.
 //!
 //! **Torn or damaged?** Files are allocated full of zeros before use. What a crash can leave of a record is therefore
 //! its beginning followed by zeros, or the whole with some 512-byte sectors still zero. The marks and the end byte
@@ -18,10 +19,11 @@
 //! the file ends within it. Anything else that does not check was changed after it was written: damage.
 
 use super::JournalError;
+use crate::seal::KeyGeneration;
 use std::path::Path;
 
 const MAGIC: &[u8; 8] = b"MOORJRNL";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 const RECORD_MAGIC: &[u8; 4] = b"MJR1";
 const MARK: [u8; 4] = [0xa5; 4];
 const SECTOR: usize = 512;
@@ -41,6 +43,8 @@ pub(super) struct Head {
     pub number: u64,
     pub first_id: u64,
     pub synced: u64,
+    /// The data key that sealed the records.
+    pub generation: KeyGeneration,
     pub salt: [u8; 32],
 }
 
@@ -49,7 +53,8 @@ impl Head {
         let mut out = Vec::with_capacity(HEAD_BYTES);
         out.extend_from_slice(MAGIC);
         out.extend_from_slice(&VERSION.to_le_bytes());
-        out.extend_from_slice(&[0; 6]);
+        out.extend_from_slice(&[0; 2]);
+        out.extend_from_slice(&u32::from(self.generation.0).to_le_bytes());
         for number in [self.volume, self.epoch, self.number, self.first_id, self.synced] {
             out.extend_from_slice(&number.to_le_bytes());
         }
@@ -78,10 +83,15 @@ impl Head {
         if found > VERSION {
             return Err(JournalError::Version { path: path.to_path_buf(), found, supported: VERSION });
         }
+        let generation = match found {
+            1 => Some(KeyGeneration::FIRST),
+            _ => u16::try_from(u32_at(head, 12)).ok().filter(|number| *number > 0).map(KeyGeneration),
+        };
+        let generation = generation.ok_or_else(|| corrupt(path, 12, "there is no such key generation"))?;
         let mut salt = [0; 32];
         salt.copy_from_slice(&head[56..88]);
         let [volume, epoch, number, first_id, synced] = [16, 24, 32, 40, 48].map(|at| u64_at(head, at));
-        Ok(Some(Self { volume, epoch, number, first_id, synced, salt }))
+        Ok(Some(Self { volume, epoch, number, first_id, synced, generation, salt }))
     }
 }
 

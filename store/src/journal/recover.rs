@@ -345,7 +345,7 @@ impl Replay {
                     return Ok(None);
                 };
                 let bytes = read_up_to(&kept.path, self.options.file_bytes as usize)?;
-                let cipher = Arc::new(self.options.keys.journal(&kept.head.salt)?);
+                let cipher = Arc::new(self.options.keys.journal(kept.head.generation, &kept.head.salt)?);
                 let next_id = kept.head.first_id;
                 self.current = Some(Current { kept, bytes, cipher, at: HEAD_BYTES, next_id });
                 continue;

@@ -8,6 +8,7 @@
 use super::format::HEAD_BYTES;
 use super::{Journal, JournalError, io_error, record_bytes};
 use crate::failpoints::{self, Point, pass};
+use crate::seal::KeyGeneration;
 use parking_lot::Mutex;
 use rustix::fs::{FallocateFlags, fallocate};
 use std::fs::{File, OpenOptions};
@@ -41,6 +42,8 @@ struct State {
     spare: Option<Spare>,
     next_number: u64,
     ahead: bool,
+    /// The data key that seals the current file.
+    generation: Option<KeyGeneration>,
 }
 
 /// Room for one record; given back when dropped, which must be after the append.
@@ -60,7 +63,8 @@ impl Drop for Reservation {
 impl Space {
     /// No current file yet: the first append takes the spare.
     pub fn new(file_bytes: u64, next_number: u64) -> Self {
-        let state = State { current_free: 0, reserved: 0, spare: None, next_number, ahead: false };
+        let state =
+            State { current_free: 0, reserved: 0, spare: None, next_number, ahead: false, generation: None };
         Self {
             state: Mutex::new(state),
             changed: Notify::new(),
@@ -80,10 +84,16 @@ impl Space {
         self.state.lock().spare.clone()
     }
 
-    /// Makes the spare the current file.
-    pub fn take_spare(&self) {
+    /// Whether the next file is ready.
+    pub fn has_spare(&self) -> bool {
+        self.state.lock().spare.is_some()
+    }
+
+    /// Makes the spare the current file, which this key seals.
+    pub fn take_spare(&self, generation: KeyGeneration) {
         let mut state = self.state.lock();
         state.spare = None;
+        state.generation = Some(generation);
         state.current_free = self.file_bytes - HEAD_BYTES as u64;
     }
 
@@ -148,7 +158,10 @@ impl Journal {
             return if state.spare.is_none() { Grant::NeedSpare } else { Grant::Wait };
         }
         state.reserved = wanted;
-        let low = state.spare.is_none() && !state.ahead && state.current_free < self.space.capacity() / 2;
+        let outdated =
+            state.generation.is_some_and(|generation| generation != self.options.keys.generation());
+        let soon = outdated || state.current_free < self.space.capacity() / 2;
+        let low = state.spare.is_none() && !state.ahead && soon;
         state.ahead |= low;
         Grant::Granted { prepare_ahead: low }
     }

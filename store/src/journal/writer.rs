@@ -5,7 +5,7 @@ use super::format::{self, HEAD_BYTES, Head, RECORD_HEAD};
 use super::sync::LiveFile;
 use super::{Journal, JournalError, Recovery, io_error, place, record_bytes};
 use crate::failpoints::{Point, due, pass};
-use crate::seal::Cipher;
+use crate::seal::{Cipher, KeyGeneration};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -25,6 +25,7 @@ struct Current {
     file: Arc<File>,
     path: PathBuf,
     place: [u8; 25],
+    generation: KeyGeneration,
     cipher: Cipher,
     at: u64,
 }
@@ -95,7 +96,7 @@ impl JournalWriter {
         encode(&mut self.record);
         let bytes = record_bytes(self.record.len() - RECORD_HEAD) as u64;
         let free = self.current.as_ref().map_or(0, |current| self.journal.options.file_bytes - current.at);
-        if bytes > free {
+        if bytes > free || self.key_was_replaced() {
             self.rotate()?;
         }
         let dir = &self.journal.options.dir;
@@ -113,6 +114,14 @@ impl JournalWriter {
         Ok((id, end))
     }
 
+    /// Whether the current file should end before it is full: it was begun with an earlier key, and the next file is
+    /// ready. All that is reserved fits a whole file, so changing over is safe at any time.
+    fn key_was_replaced(&self) -> bool {
+        let now = self.journal.options.keys.generation();
+        let outdated = self.current.as_ref().is_some_and(|current| current.generation != now);
+        outdated && self.journal.space.has_spare()
+    }
+
     /// Makes the prepared spare the current file.
     fn rotate(&mut self) -> Result<(), JournalError> {
         let options = &self.journal.options;
@@ -121,25 +130,27 @@ impl JournalWriter {
         let spare = spare.ok_or_else(|| JournalError::NoSpace { path: options.dir.clone() })?;
         let mut salt = [0; 32];
         options.random.fill(&mut salt);
+        let generation = options.keys.generation();
+        let cipher = options.keys.journal(generation, &salt)?;
         let head = Head {
             volume: options.keys.volume().get(),
             epoch: self.epoch,
             number: spare.number,
             first_id: self.next_id,
             synced: self.journal.synced(),
+            generation,
             salt,
         };
         let wrote = pass(Point::JournalRotateBeforeHeader)
             .and_then(|()| spare.file.write_all_at(&head.encode(), 0))
             .and_then(|()| pass(Point::JournalRotateAfterHeader));
         wrote.map_err(|error| io_error("begin", &spare.path, error))?;
-        self.journal.space.take_spare();
+        self.journal.space.take_spare(generation);
         let (path, file, end) = (spare.path.clone(), Some(Arc::clone(&spare.file)), HEAD_BYTES as u64);
         self.journal.began(LiveFile { path, first_id: self.next_id, file, end });
-        let cipher = options.keys.journal(&salt)?;
         let place = place(&head);
-        self.current =
-            Some(Current { file: spare.file, path: spare.path, place, cipher, at: HEAD_BYTES as u64 });
+        let (path, at) = (spare.path, HEAD_BYTES as u64);
+        self.current = Some(Current { file: spare.file, path, place, generation, cipher, at });
         Ok(())
     }
 }

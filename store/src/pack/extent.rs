@@ -1,11 +1,38 @@
 //! What goes into a pack and what names it afterwards.
 
-use crate::seal::Hash;
+use crate::seal::{Hash, KeyGeneration};
 use bytes::Bytes;
+use mooring_policy::rng::Random;
 
-/// A pack, forever: 128 random bits.
+/// A pack, forever: a UUID.
+///
+/// It says which of the tenant's data keys sealed the pack, so that whoever has a row can open what it names. Version 4
+/// (122 random bits) is the first generation; version 8 has the generation in its first two bytes, and 106 random bits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PackId(pub u128);
+
+impl PackId {
+    /// An id that was never used, for a pack sealed by this generation.
+    pub fn random(generation: KeyGeneration, random: &dyn Random) -> PackId {
+        let mut id = [0; 16];
+        random.fill(&mut id);
+        if generation == KeyGeneration::FIRST {
+            return PackId(uuid::Builder::from_random_bytes(id).into_uuid().as_u128());
+        }
+        id[..2].copy_from_slice(&generation.0.to_be_bytes());
+        PackId(uuid::Builder::from_custom_bytes(id).into_uuid().as_u128())
+    }
+
+    /// The data key that sealed it.
+    #[must_use]
+    pub fn generation(self) -> KeyGeneration {
+        let id = uuid::Uuid::from_u128(self.0);
+        match (id.get_variant(), id.get_version()) {
+            (uuid::Variant::RFC4122, Some(uuid::Version::Custom)) => KeyGeneration((self.0 >> 112) as u16),
+            _ => KeyGeneration::FIRST,
+        }
+    }
+}
 
 impl std::fmt::Display for PackId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

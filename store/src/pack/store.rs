@@ -207,6 +207,10 @@ impl PackStore {
         while placed.len() < ready.len() {
             let done = placed.len();
             let pack = self.current()?;
+            if pack.id.generation() != self.options.keys.generation() {
+                self.turn(&pack);
+                continue;
+            }
             let pin = self.pins.pin(pack.id);
             let Some((from, count)) = pack.take(&sizes[done..], self.options.pack_bytes) else {
                 self.turn(&pack);
@@ -268,9 +272,7 @@ impl PackStore {
         if let Some(pack) = &self.state.lock().current {
             return Ok(Arc::clone(pack));
         }
-        let mut id = [0; 16];
-        self.options.random.fill(&mut id);
-        let id = PackId(uuid::Builder::from_random_bytes(id).into_uuid().as_u128());
+        let id = PackId::random(self.options.keys.generation(), self.options.random.as_ref());
         let head = Head { volume: self.options.keys.volume().get(), epoch: self.epoch(), id };
         let pack = Arc::new(OpenPack::create(&self.options.dir, head, self.options.keys.pack(id.0)?)?);
         self.entered.store(true, Ordering::Release);
@@ -283,7 +285,7 @@ impl PackStore {
         Ok(pack)
     }
 
-    /// Takes a full pack out of use and finishes it in the background.
+    /// Takes a pack out of use (it is full, or its key was replaced) and finishes it in the background.
     fn turn(self: &Arc<Self>, full: &Arc<OpenPack>) {
         let Some(pack) = self.take_current(full.id) else { return };
         let store = Arc::clone(self);

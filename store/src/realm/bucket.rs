@@ -147,10 +147,7 @@ impl Realm {
         let _one = self.changing.lock().await;
         let bucket = self.bucket(owner, name).await?;
         let mut batch = Batch::new();
-        self.forget_grants_on(owner, name, &mut batch).await?;
-        batch.delete(key(owner, name));
-        let doomed = Doomed { owner: owner.clone(), volume: bucket.volume };
-        rows::put(&mut batch, doomed_key(bucket.volume), &doomed)?;
+        self.doom(&bucket, &mut batch).await?;
         self.apply(batch).await?;
         Ok(bucket)
     }
@@ -168,6 +165,14 @@ impl Realm {
         rows::put(&mut batch, key(owner, name), &bucket)?;
         self.apply(batch).await?;
         Ok(bucket)
+    }
+
+    /// Puts the removal of a bucket into `batch`.
+    pub(super) async fn doom(&self, bucket: &Bucket, batch: &mut Batch) -> Result<(), RealmError> {
+        let Bucket { owner, name, volume, .. } = bucket;
+        self.forget_grants_on(owner, name, batch).await?;
+        batch.delete(key(owner, name));
+        rows::put(batch, doomed_key(*volume), &Doomed { owner: owner.clone(), volume: *volume })
     }
 
     /// A bucket.

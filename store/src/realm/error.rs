@@ -73,6 +73,28 @@ pub enum RealmError {
         /// What we read.
         supported: u8,
     },
+    /// The key ring does not read, in all its copies.
+    #[error(
+        "the key ring {place} is damaged: {detail}; restore it or its copy from a backup, without it no data opens"
+    )]
+    Ring {
+        /// The file or object.
+        place: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// There is sealed data, and no key ring.
+    #[error("the key ring {place} is missing, and sealed data exists; restore it from a backup")]
+    RingMissing {
+        /// Where it should be.
+        place: String,
+    },
+    /// Somebody else has changed the key ring in the store since it was read here.
+    #[error("the key ring {place} was changed by another gateway; this one must be started again")]
+    RingChanged {
+        /// The object.
+        place: String,
+    },
     /// The metadata failed.
     #[error(transparent)]
     Meta(#[from] MetaError),

@@ -1,7 +1,8 @@
 //! Buckets that lie in another S3 service and are served as they are.
 
+use std::sync::Arc;
 use super::{Bucket, Realm, RealmError};
-use crate::seal::{SealError, TenantKey};
+use crate::seal::{SealError, TenantKeys};
 use mooring_policy::ids::{TenantId, VolumeId};
 use mooring_policy::rng::Random;
 use serde::{Deserialize, Serialize};
@@ -50,7 +51,7 @@ impl std::fmt::Debug for SealedSecret {
 }
 
 impl SealedSecret {
-    fn seal(key: &TenantKey, volume: VolumeId, secret: &str, random: &dyn Random) -> Result<Self, SealError> {
+    fn seal(key: &Arc<TenantKeys>, volume: VolumeId, secret: &str, random: &dyn Random) -> Result<Self, SealError> {
         let mut salt = [0; 32];
         random.fill(&mut salt);
         let mut sealed = secret.as_bytes().to_vec();
@@ -58,7 +59,7 @@ impl SealedSecret {
         Ok(SealedSecret { salt, sealed })
     }
 
-    fn open(&self, key: &TenantKey, volume: VolumeId) -> Result<Zeroizing<String>, SealError> {
+    fn open(&self, key: &Arc<TenantKeys>, volume: VolumeId) -> Result<Zeroizing<String>, SealError> {
         let mut sealed = Zeroizing::new(self.sealed.clone());
         let plain = key.volume(volume).secret(&self.salt)?;
         let plain = plain.open(0, &volume.get().to_be_bytes(), &mut sealed)?;

@@ -6,15 +6,17 @@
 //! Grants belong in the database of the bucket they open, whose home then protects them with its own fence; with
 //! one gateway there is one fence, and until buckets move between hosts the signed statements live here.
 //!
-//! Rows are sealed like everything else: the realm has a data key of its own, wrapped by the master key, in
-//! `realm/key`.
+//! Rows are sealed like everything else: the realm has a data key of its own. It and the tenants' keys are in the key
+//! ring beside the database, wrapped by the master key; [`ring`] says why there.
 
 mod bucket;
 mod error;
 mod external;
 mod grant;
 mod keys;
+mod migrate;
 mod open;
+mod ring;
 mod rows;
 mod tenant;
 mod vm;
@@ -24,11 +26,11 @@ pub use error::RealmError;
 pub use external::{Attach, External, SealedSecret};
 pub use grant::GrantRow;
 pub use open::RealmOptions;
+pub use ring::KeyInfo;
 pub use tenant::{Tenant, TenantState};
 pub use vm::{Channel, Vm};
 
 use crate::meta::{Batch, Meta};
-use crate::seal::MasterKey;
 use mooring_policy::ids::VolumeId;
 use mooring_policy::rng::Random;
 use mooring_policy::time::Clock;
@@ -37,7 +39,7 @@ use std::sync::Arc;
 /// The registry. See the module documentation.
 pub struct Realm {
     meta: Arc<dyn Meta>,
-    master: Arc<MasterKey>,
+    ring: Arc<ring::Ring>,
     random: Arc<dyn Random>,
     clock: Arc<dyn Clock>,
     /// Held over each change: read, decide, commit.

@@ -1,21 +1,22 @@
 //! Opening and creating a registry.
 
-use super::{Realm, RealmError, rows};
-use crate::backend::{BackendError, Backing, DataDir, DirLock, OPEN_LIMIT, Place, VolumeDir, write_durably};
+use super::ring::Ring;
+use super::ring::file::Place;
+use super::{Realm, RealmError, migrate, rows};
+use crate::backend::{BackendError, Backing, DataDir, DirLock, VolumeDir};
 use crate::journal::{FILE_BYTES, JournalError};
 use crate::meta::{Batch, BlockCache, Meta, MetaError, SPACE_RESERVE, SlateMeta, SlateOptions};
 use crate::realm::Durability;
-use crate::seal::{MasterKey, SealError, TenantKey, WrappedKey};
+use crate::seal::{MasterKeys, TenantKeys};
 use crate::upstream::{Upstream, UpstreamOptions};
 use mooring_policy::ids::VolumeId;
 use mooring_policy::rng::Random;
 use mooring_policy::time::Clock;
-use object_store::{Error, ObjectStoreExt, PutMode};
 use std::sync::Arc;
 
 /// Version of the registry's layout. Raised when rows change in a way that an older program must not touch.
-const SCHEMA: u32 = 1;
-const WRAPPED_FOR: &str = "realm";
+/// 2: the wrapped keys of tenants are in the key ring.
+pub(super) const SCHEMA: u32 = 2;
 
 /// The realm's place among volume ids; real ones begin at 1.
 const REALM_VOLUME: VolumeId = VolumeId(0);
@@ -25,8 +26,8 @@ const REALM_VOLUME: VolumeId = VolumeId(0);
 pub struct RealmOptions {
     /// The installation's directory.
     pub data: DataDir,
-    /// The installation's master key.
-    pub master: Arc<MasterKey>,
+    /// The installation's master key, and others that may be needed.
+    pub master: Arc<MasterKeys>,
     /// The process's block cache.
     pub cache: Arc<BlockCache>,
     /// Ids and keys come from here.
@@ -47,9 +48,9 @@ impl Realm {
             dir.path().join("lineage").exists(),
             "the data directory is beside a store; name the store",
         )?;
-        let key = data_key(&dir, &lock, &options)?;
-        let meta = SlateMeta::open(engine(&options, dir, lock, &key)).await?;
-        Self::over(meta, options.master, options.random, options.clock).await
+        let ring = ring(&dir, &lock, &options).await?;
+        let meta = SlateMeta::open(engine(&options, dir, lock, &ring.realm()?)).await?;
+        Self::over(meta, ring, options.random, options.clock).await
     }
 
     /// Opens the registry in an object store, creating it at first start, and takes it over from whoever had it: on
@@ -68,7 +69,8 @@ impl Realm {
             own,
             "the data directory holds an installation of its own; choose another beside a store",
         )?;
-        let key = data_key_on(&place, &options).await?;
+        let ring = ring_on(Place::on(place.clone()), store.has_data().await?, &options).await?;
+        let key = ring.realm()?;
         let log = UpstreamOptions {
             place,
             dir: dir.clone(),
@@ -89,18 +91,18 @@ impl Realm {
             }
             opened => opened?,
         };
-        Self::over(meta, options.master.clone(), options.random.clone(), options.clock.clone()).await
+        Self::over(meta, ring, options.random.clone(), options.clock.clone()).await
     }
 
-    /// A registry over any engine.
-    pub async fn over(
+    async fn over(
         meta: Arc<dyn Meta>,
-        master: Arc<MasterKey>,
+        ring: Ring,
         random: Arc<dyn Random>,
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, RealmError> {
-        let realm = Self { meta, master, random, clock, changing: tokio::sync::Mutex::new(()) };
-        let key = rows::key(b'S', &[b"schema"]);
+        let (ring, changing) = (Arc::new(ring), tokio::sync::Mutex::new(()));
+        let realm = Self { meta, ring, random, clock, changing };
+        let key = schema_key();
         match rows::get::<u32>(&*realm.meta, &key).await? {
             Some(SCHEMA) => {}
             Some(found) => {
@@ -114,11 +116,22 @@ impl Realm {
             }
         }
         realm.repair_grant_index().await?;
+        realm.destroy_keys_of_removed().await?;
         Ok(Arc::new(realm))
     }
 }
 
-fn engine(options: &RealmOptions, dir: VolumeDir, lock: Arc<DirLock>, key: &TenantKey) -> SlateOptions {
+pub(super) fn schema_key() -> Vec<u8> {
+    rows::key(b'S', &[b"schema"])
+}
+
+/// What the registry's engine in `dir` needs.
+pub(super) fn engine(
+    options: &RealmOptions,
+    dir: VolumeDir,
+    lock: Arc<DirLock>,
+    key: &Arc<TenantKeys>,
+) -> SlateOptions {
     SlateOptions {
         dir,
         lock,
@@ -137,56 +150,36 @@ fn refuse(dir: &VolumeDir, when: bool, detail: &str) -> Result<(), BackendError>
     if when { Err(BackendError::StoreConfig { url, detail: detail.to_owned() }) } else { Ok(()) }
 }
 
-/// The realm's data key in the store: read and unwrapped, or made at first start. Of two who start first at the same
-/// moment one makes it.
-async fn data_key_on(place: &Place, options: &RealmOptions) -> Result<TenantKey, RealmError> {
-    let path = place.path("key");
-    let failed = |error| place.backing.error("read the registry's key from", error);
-    let row = |source: serde_json::Error| RealmError::Row { row: path.to_string(), source: source.into() };
-    let get = || async { place.store().get(&path).await?.bytes().await };
-    loop {
-        match place.within(OPEN_LIMIT, get).await {
-            Ok(text) => {
-                let wrapped: WrappedKey = serde_json::from_slice(&text).map_err(row)?;
-                return Ok(options.master.unwrap_key(WRAPPED_FOR, &wrapped)?);
-            }
-            Err(Error::NotFound { .. }) => {}
-            Err(error) => return Err(failed(error).into()),
-        }
-        let key = TenantKey::generate(options.random.as_ref());
-        let wrapped = options.master.wrap(WRAPPED_FOR, &key, options.random.as_ref())?;
-        let text = bytes::Bytes::from(serde_json::to_vec(&wrapped).map_err(row)?);
-        let put = || place.store().put_opts(&path, text.clone().into(), PutMode::Create.into());
-        match place.within(OPEN_LIMIT, put).await {
-            // Read back: it may be somebody else's by now, and what is read is what counts.
-            Ok(_) | Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => {}
-            Err(error) => return Err(failed(error).into()),
-        }
+/// The key ring: loaded, made of what an earlier release left, or begun at first start.
+async fn ring(dir: &VolumeDir, lock: &Arc<DirLock>, options: &RealmOptions) -> Result<Ring, RealmError> {
+    let place = Place::new(dir.path());
+    let (masters, random) = (options.master.as_ref().clone(), Arc::clone(&options.random));
+    let ring = match Ring::load(place.clone(), masters, random).await? {
+        Some(ring) => ring,
+        None => match migrate::migrate(dir, lock, options).await? {
+            Some(ring) => ring,
+            None => begin(place, options.data.has_data(), options).await?,
+        },
+    };
+    migrate::finish(dir)?;
+    Ok(ring)
+}
+
+async fn ring_on(place: Place, has_data: bool, options: &RealmOptions) -> Result<Ring, RealmError> {
+    let (masters, random) = (options.master.as_ref().clone(), Arc::clone(&options.random));
+    match Ring::load(place.clone(), masters, random).await? {
+        Some(ring) => Ok(ring),
+        None => begin(place, has_data, options).await,
     }
 }
 
-/// The realm's data key: read and unwrapped, or made at first start.
-fn data_key(dir: &VolumeDir, _lock: &DirLock, options: &RealmOptions) -> Result<TenantKey, RealmError> {
-    let path = dir.path().join("key");
-    let row = |source: serde_json::Error| RealmError::Row {
-        row: path.display().to_string(),
-        source: source.into(),
-    };
-    match std::fs::read(&path) {
-        Ok(text) => {
-            let wrapped: WrappedKey = serde_json::from_slice(&text).map_err(row)?;
-            Ok(options.master.unwrap_key(WRAPPED_FOR, &wrapped)?)
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            if dir.meta().join("db").exists() {
-                // A new key would not open what is there.
-                return Err(SealError::MasterMissing { path }.into());
-            }
-            let key = TenantKey::generate(options.random.as_ref());
-            let wrapped = options.master.wrap(WRAPPED_FOR, &key, options.random.as_ref())?;
-            write_durably(&path, &serde_json::to_vec(&wrapped).map_err(row)?)?;
-            Ok(key)
-        }
-        Err(error) => Err(BackendError::io("read", &path, error).into()),
+async fn begin(place: Place, has_data: bool, options: &RealmOptions) -> Result<Ring, RealmError> {
+    if has_data {
+        // New keys would not open what is there.
+        return Err(RealmError::RingMissing { place: place.name() });
     }
+    let (masters, random) = (options.master.as_ref().clone(), Arc::clone(&options.random));
+    let ring = Ring::begin(place, masters, random, options.clock.now())?;
+    ring.store().await?;
+    Ok(ring)
 }

@@ -30,6 +30,32 @@ pub enum SealError {
         /// Fingerprint of the key we have.
         have: String,
     },
+    /// No place had the key that is needed.
+    #[error(
+        "master key {id} is needed, which wraps the keys of {owner}; looked: {looked}; name the place of that key with --master-key or --more-master-keys"
+    )]
+    MasterNeeded {
+        /// Whose keys it wraps.
+        owner: String,
+        /// Its fingerprint.
+        id: String,
+        /// Where was looked, and what was there.
+        looked: String,
+    },
+    /// No place had any key, and a new installation needs one.
+    #[error(
+        "a master key is needed to begin with; looked: {looked}; name the place of one with --master-key"
+    )]
+    MasterNone {
+        /// Where was looked, and what was there.
+        looked: String,
+    },
+    /// A data key of this generation is not there (any more).
+    #[error("sealed by data key {generation}, which its owner does not have")]
+    NoGeneration {
+        /// Which.
+        generation: u16,
+    },
     /// A wrapped key has an unknown form.
     #[error("wrapped key has format {found}, this program reads {supported}")]
     Version {

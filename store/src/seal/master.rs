@@ -30,8 +30,42 @@ pub struct WrappedKey {
     version: u8,
     /// Which master key wrapped it, so that a wrong one is told from damage.
     master: String,
-    salt: [u8; 32],
+    #[serde(with = "text")]
+    salt: Vec<u8>,
+    #[serde(with = "text")]
     sealed: Vec<u8>,
+}
+
+impl WrappedKey {
+    /// Fingerprint of the master key that wrapped it.
+    #[must_use]
+    pub fn master(&self) -> &str {
+        &self.master
+    }
+}
+
+/// Bytes as hexadecimal text. Also reads the lists of numbers that were written before.
+mod text {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Form {
+        Text(String),
+        Numbers(Vec<u8>),
+    }
+
+    pub fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&hex::encode(bytes))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+        match Form::deserialize(from)? {
+            Form::Text(text) => hex::decode(text).map_err(D::Error::custom),
+            Form::Numbers(bytes) => Ok(bytes),
+        }
+    }
 }
 
 impl MasterKey {
@@ -101,14 +135,14 @@ impl MasterKey {
         hex::encode(&blake3::derive_key("mooring 2026-11 master fingerprint v1", &self.0)[..8])
     }
 
-    /// Wraps `key` for `owner` (`realm`, `tenant/acme`), which is bound: it does not open under another name.
+    /// Wraps `key` for `owner` (`realm/1`, `tenant/acme/hash`), which is bound: it does not open under another name.
     pub fn wrap(&self, owner: &str, key: &TenantKey, random: &dyn Random) -> Result<WrappedKey, SealError> {
         let mut salt = [0; 32];
         random.fill(&mut salt);
         let mut sealed = Vec::with_capacity(48);
         sealed.extend_from_slice(key.bytes());
         self.wrapping(&salt)?.seal_tail(0, owner.as_bytes(), &mut sealed, 0)?;
-        Ok(WrappedKey { version: WRAP_VERSION, master: self.fingerprint(), salt, sealed })
+        Ok(WrappedKey { version: WRAP_VERSION, master: self.fingerprint(), salt: salt.to_vec(), sealed })
     }
 
     /// Opens what [`Self::wrap`] made.
@@ -131,7 +165,7 @@ impl MasterKey {
         Ok(TenantKey::from_bytes(key))
     }
 
-    fn wrapping(&self, salt: &[u8; 32]) -> Result<Cipher, SealError> {
+    fn wrapping(&self, salt: &[u8]) -> Result<Cipher, SealError> {
         let mut hasher = blake3::Hasher::new_derive_key("mooring 2026-11 tenant key wrap v1");
         hasher.update(&self.0);
         hasher.update(salt);

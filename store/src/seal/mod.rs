@@ -1,12 +1,17 @@
 //! Sealing: what makes the bytes of one tenant unreadable and unchangeable on disk.
 //!
 //! ```text
-//! master key (a file of the operator)
-//!   └ wraps   tenant key (32 random bytes, stored wrapped in the realm)
-//!       ├ derives  hash key of the tenant        BLAKE3 keyed hash of extents, so equal bytes of two tenants
-//!       │                                        have unrelated hashes
-//!       └ derives  one cipher key per file       AES-256-GCM: a pack, a journal file, one run of the engine
+//! master key (the operator's: a file, a variable, a command)
+//!   └ wraps, in the realm's key ring, for the realm and for each tenant
+//!       ├ the hash key            BLAKE3 keyed hash of extents, so equal bytes of two tenants have unrelated
+//!       │                         hashes; stays for good
+//!       └ data keys 1, 2, 3...    the last one seals, all of them open
+//!           └ derives  one cipher key per file       AES-256-GCM: a pack, a journal file, one run of the engine
 //! ```
+//!
+//! **Each key can be replaced while everything runs.** A new master key wraps the ring anew, in one step. A new data
+//! key seals what is begun from then on; files and blocks say in clear which generation sealed them.
+//! **A tenant's keys can be destroyed**, and with them all that it had, wherever copies of its files are.
 //!
 //! **Nonces never repeat under a key, by construction.** No key seals in more than one place, and each place
 //! counts. A cipher key is derived from the tenant key and a 128- or 256-bit random salt chosen when the file (or
@@ -27,13 +32,15 @@ mod block;
 mod cipher;
 mod error;
 mod master;
+mod masters;
 mod tenant;
 
 pub use block::BlockSealer;
 pub use cipher::{Cipher, TAG_BYTES};
 pub use error::SealError;
 pub use master::{MasterKey, WrappedKey};
-pub use tenant::{Hash, HashKey, TenantKey, VolumeKeys};
+pub use masters::MasterKeys;
+pub use tenant::{Hash, HashKey, KeyGeneration, TenantKey, TenantKeys, VolumeKeys};
 
 #[cfg(test)]
 mod tests;

@@ -13,7 +13,7 @@
 
 use super::UpstreamError;
 use crate::pack::PackId;
-use crate::seal::{TAG_BYTES, VolumeKeys};
+use crate::seal::{KeyGeneration, TAG_BYTES, VolumeKeys};
 use bytes::{Buf, Bytes};
 use mooring_policy::rng::Random;
 
@@ -47,6 +47,8 @@ pub(super) struct Head {
     /// The last record the log has, with this object.
     pub last_id: u64,
     pub last_seq: u64,
+    /// The data key that sealed it; filled in when it is.
+    pub generation: KeyGeneration,
     pub salt: [u8; 32],
 }
 
@@ -91,6 +93,7 @@ impl Head {
         out[..8].copy_from_slice(MAGIC);
         out[8..10].copy_from_slice(&VERSION.to_le_bytes());
         out[10] = self.kind as u8;
+        out[11..13].copy_from_slice(&self.generation.0.to_le_bytes());
         let words = [self.volume, self.epoch, self.number, self.first_id, self.last_id, self.last_seq];
         for (word, to) in words.into_iter().zip(out[16..64].chunks_exact_mut(8)) {
             to.copy_from_slice(&word.to_le_bytes());
@@ -121,13 +124,15 @@ impl Head {
             3 => Kind::Closed,
             _ => return Err(corrupt("it is of no known kind")),
         };
-        rest.advance(5);
+        // Zero in what was written before there were generations.
+        let generation = KeyGeneration(rest.get_u16_le().max(1));
+        rest.advance(3);
         let mut words = [0; 6];
         words.iter_mut().for_each(|word| *word = rest.get_u64_le());
         let [volume, epoch, number, first_id, last_id, last_seq] = words;
         let mut salt = [0; 32];
         rest.copy_to_slice(&mut salt);
-        Ok(Self { kind, volume, epoch, number, first_id, last_id, last_seq, salt })
+        Ok(Self { kind, volume, epoch, number, first_id, last_id, last_seq, generation, salt })
     }
 }
 
@@ -146,6 +151,7 @@ pub(super) fn encode(
     random: &dyn Random,
 ) -> Result<Vec<u8>, UpstreamError> {
     random.fill(&mut head.salt);
+    head.generation = keys.generation();
     let pieces: usize = content.pieces.iter().map(|piece| 32 + piece.bytes.len()).sum();
     let records: usize = content.records.iter().map(|record| 20 + record.body.len()).sum();
     let owner = &content.owner.as_bytes()[..content.owner.len().min(256)];
@@ -169,7 +175,7 @@ pub(super) fn encode(
         out.extend_from_slice(&(record.body.len() as u32).to_le_bytes());
         out.extend_from_slice(&record.body);
     }
-    keys.journal(&head.salt)?.seal_tail(NONCE, &encoded, &mut out, HEAD_BYTES)?;
+    keys.journal(head.generation, &head.salt)?.seal_tail(NONCE, &encoded, &mut out, HEAD_BYTES)?;
     Ok(out)
 }
 
@@ -187,7 +193,7 @@ pub(super) fn decode(
         return Err(corrupt("it belongs elsewhere"));
     }
     let mut sealed = bytes[HEAD_BYTES..].to_vec();
-    let cipher = keys.journal(&head.salt)?;
+    let cipher = keys.journal(head.generation, &head.salt)?;
     let len =
         cipher.open(NONCE, &bytes[..HEAD_BYTES], &mut sealed).map_err(|error| corrupt(&error.to_string()))?;
     let len = len.len();
@@ -242,6 +248,7 @@ mod tests {
             first_id: 7,
             last_id: 8,
             last_seq: 80,
+            generation: KeyGeneration::FIRST,
             salt: [0; 32],
         };
         let piece = Piece { epoch: 1, pack: PackId(77), offset: 56, bytes: Bytes::from_static(b"piece") };

@@ -6,7 +6,7 @@ use super::{Live, State, Upstream, UpstreamError, object};
 use crate::backend::{BackendError, OPEN_LIMIT, Place, VolumeDir, sync_dir};
 use crate::journal::Progress;
 use crate::realm::Durability;
-use crate::seal::VolumeKeys;
+use crate::seal::{KeyGeneration, VolumeKeys};
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use mooring_policy::rng::Random;
 use object_store::{Error, ObjectStoreExt, PutMode};
@@ -246,6 +246,7 @@ async fn claim(
         first_id: last_id + 1,
         last_id,
         last_seq,
+        generation: KeyGeneration::FIRST,
         salt: [0; 32],
     };
     let content = Content { owner: &options.owner, pieces: &[], records: &[] };

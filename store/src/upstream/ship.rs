@@ -5,6 +5,7 @@ use super::{Live, Record, SHIP_BYTES, SHIP_EVERY, Upstream, UpstreamError};
 use crate::backend::Given;
 use crate::journal::{Journal, JournalError};
 use crate::pack::Riders;
+use crate::seal::KeyGeneration;
 use bytes::Bytes;
 use object_store::{Error, ObjectStoreExt, PutMode};
 use std::sync::Arc;
@@ -145,7 +146,17 @@ impl Upstream {
     fn head(&self, kind: Kind, (first_id, last_id, last_seq): (u64, u64, u64)) -> Head {
         let number = self.state.lock().next_number;
         let volume = self.keys.volume().get();
-        Head { kind, volume, epoch: self.epoch, number, first_id, last_id, last_seq, salt: [0; 32] }
+        Head {
+            kind,
+            volume,
+            epoch: self.epoch,
+            number,
+            first_id,
+            last_id,
+            last_seq,
+            generation: KeyGeneration::FIRST,
+            salt: [0; 32],
+        }
     }
 
     fn shipped(&self, number: u64, records: &[Record], riders: &Riders) {

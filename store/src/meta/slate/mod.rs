@@ -248,7 +248,7 @@ async fn build(
             (Arc::new(store), settings::settings_on_store(), gc_options)
         }
     };
-    let sealer = BlockSealer::new(options.keys.clone(), options.random.as_ref());
+    let sealer = BlockSealer::new(options.keys.clone(), Arc::clone(&options.random));
     let sealer = Arc::new(sealer.map_err(|error| invalid(&error))?);
     let store: Arc<dyn object_store::ObjectStore> =
         Arc::new(sealed::SealedFiles::new(store, Arc::clone(&sealer)));
