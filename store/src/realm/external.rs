@@ -1,11 +1,11 @@
 //! Buckets that lie in another S3 service and are served as they are.
 
-use std::sync::Arc;
 use super::{Bucket, Realm, RealmError};
 use crate::seal::{SealError, TenantKeys};
 use mooring_policy::ids::{TenantId, VolumeId};
 use mooring_policy::rng::Random;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use zeroize::Zeroizing;
 
 /// Where such a bucket is, who we are there, and how it looks.
@@ -51,7 +51,12 @@ impl std::fmt::Debug for SealedSecret {
 }
 
 impl SealedSecret {
-    fn seal(key: &Arc<TenantKeys>, volume: VolumeId, secret: &str, random: &dyn Random) -> Result<Self, SealError> {
+    fn seal(
+        key: &Arc<TenantKeys>,
+        volume: VolumeId,
+        secret: &str,
+        random: &dyn Random,
+    ) -> Result<Self, SealError> {
         let mut salt = [0; 32];
         random.fill(&mut salt);
         let mut sealed = secret.as_bytes().to_vec();
