@@ -10,6 +10,7 @@ use mooring_policy::rng::{Random, SeededRandom};
 use mooring_protocol::types::{Ino, NewNode};
 use mooring_store::api::{Tree, WriteAt};
 use mooring_store::backend::DataDir;
+use mooring_store::checkpoint::verify;
 use mooring_store::failpoints::{Point, Strike, arm, disarm};
 use mooring_store::memory::Memory;
 use mooring_store::realm::{Durability, Realm, RealmError, RealmOptions};
@@ -313,6 +314,32 @@ async fn a_new_data_key_reaches_an_open_volume_and_the_old_one_goes_on_reading()
         assert_eq!(volume.check().await.unwrap().findings, []);
         // Now through the tables, whose blocks say the generation as well.
         volume.close().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn checkpoints_open_by_the_key_that_sealed_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let (realm, volume) = with_volume(dir.path(), masters(&[1])).await;
+    write(&volume, "one", content(1)).await;
+    volume.checkpoint().await.unwrap();
+    realm.tenant_rotate_key(&acme()).await.unwrap();
+    write(&volume, "two", content(2)).await;
+    volume.checkpoint().await.unwrap();
+    let id = realm.buckets(Some(&acme())).await.unwrap()[0].volume;
+    let keys = realm.tenant_key(&acme()).await.unwrap().volume(id);
+    let mut found = files(&dir.path().join("data/tenants"));
+    found.retain(|path| path.extension().is_some_and(|extension| extension == "checkpoint"));
+    found.sort_unstable();
+    assert_eq!(found.len(), 2);
+    for (path, generation) in found.iter().zip([1, 2]) {
+        let bytes = std::fs::read(path).unwrap();
+        assert_eq!(bytes[8..11], [2, generation, 0], "version and generation");
+        verify(path, &keys).unwrap();
+        // As it was before there were generations: the first key, and no word of it.
+        let before = [&bytes[..8], &[1], &bytes[11..]].concat();
+        std::fs::write(path, before).unwrap();
+        assert_eq!(verify(path, &keys).is_ok(), generation == 1);
     }
 }
 
