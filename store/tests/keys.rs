@@ -2,18 +2,19 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod common;
+#[path = "keys/installation.rs"]
+mod installation;
 mod volumes;
 
 use bytes::Bytes;
-use mooring_policy::ids::{BucketName, TenantId};
-use mooring_policy::rng::{Random, SeededRandom};
-use mooring_protocol::types::{Ino, NewNode};
-use mooring_store::api::{Tree, WriteAt};
-use mooring_store::backend::DataDir;
+use installation::*;
+use mooring_protocol::types::Ino;
+use mooring_store::api::Tree;
+use mooring_store::backend::{Backing, DataDir, StoreConfig};
 use mooring_store::checkpoint::verify;
 use mooring_store::failpoints::{Point, Strike, arm, disarm};
 use mooring_store::memory::Memory;
-use mooring_store::realm::{Durability, Realm, RealmError, RealmOptions};
+use mooring_store::realm::{Realm, RealmError};
 use mooring_store::seal::{KeyGeneration, MasterKey, MasterKeys, SealError, TenantKeys};
 use mooring_store::volume::{Config, LocalOptions, Volume};
 use std::os::unix::fs::PermissionsExt;
@@ -23,129 +24,6 @@ use volumes::{name, owner};
 
 /// Points strike at one process: tests of this binary that arm one take turns when they share it.
 static STRIKES: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
-
-fn master(seed: u64) -> MasterKey {
-    let mut key = [0; 32];
-    SeededRandom::new(seed).fill(&mut key);
-    MasterKey::parse(&hex(&key), Path::new("test")).unwrap()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn masters(seeds: &[u64]) -> MasterKeys {
-    let mut keys = MasterKeys::default();
-    for seed in seeds {
-        keys.found(master(*seed), format!("key {seed}"));
-    }
-    keys
-}
-
-async fn open(dir: &Path, keys: MasterKeys) -> Result<Arc<Realm>, RealmError> {
-    let options = RealmOptions {
-        data: DataDir::open(dir.join("data")).unwrap(),
-        master: Arc::new(keys),
-        cache: Memory::new(64 << 20).blocks(),
-        random: common::random(),
-        clock: common::clock(),
-    };
-    Realm::open(options).await
-}
-
-fn acme() -> TenantId {
-    "acme".parse().unwrap()
-}
-
-fn photos() -> BucketName {
-    "photos".parse().unwrap()
-}
-
-async fn volume(dir: &Path, realm: &Realm, tenant: &TenantId) -> Arc<Volume> {
-    let id = realm.buckets(Some(tenant)).await.unwrap()[0].volume;
-    let keys = realm.tenant_key(tenant).await.unwrap().volume(id);
-    let options = LocalOptions {
-        dir: DataDir::open(dir.join("data")).unwrap().volume(tenant, id),
-        keys,
-        memory: Memory::new(64 << 20),
-        random: common::random(),
-        clock: common::clock(),
-        config: Config::default(),
-    };
-    Volume::open_local(options).await.unwrap()
-}
-
-/// Bytes that are long enough for a pack, and their own.
-fn content(seed: u64) -> Bytes {
-    let mut data = vec![0; 300_000];
-    SeededRandom::new(seed).fill(&mut data);
-    data.into()
-}
-
-async fn write(volume: &Volume, file: &str, data: Bytes) {
-    let cx = owner();
-    let node = NewNode::File { open: None };
-    let file = volume.create(&cx, Ino::ROOT, &name(file), 0o644, (0, 0), &node).await.unwrap();
-    volume.write(&cx, file.ino, WriteAt::Offset(0), data, None, false).await.unwrap();
-}
-
-async fn read(volume: &Volume, file: &str) -> Vec<u8> {
-    let cx = owner();
-    let file = volume.lookup(&cx, Ino::ROOT, &name(file)).await.unwrap();
-    let mut back = Vec::new();
-    while (back.len() as u64) < file.size {
-        let (parts, _) = volume.read(&cx, file.ino, back.len() as u64, 1 << 20).await.unwrap();
-        parts.iter().for_each(|part| back.extend_from_slice(part));
-    }
-    back
-}
-
-/// All files below `dir`.
-fn files(dir: &Path) -> Vec<PathBuf> {
-    let (mut found, mut dirs) = (Vec::new(), vec![dir.to_path_buf()]);
-    while let Some(dir) = dirs.pop() {
-        for entry in std::fs::read_dir(dir).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() { dirs.push(path) } else { found.push(path) }
-        }
-    }
-    found
-}
-
-/// Files below `dir` that hold these bytes.
-fn holders(dir: &Path, bytes: &[u8]) -> Vec<PathBuf> {
-    let holds = |path: &PathBuf| std::fs::read(path).unwrap().windows(bytes.len()).any(|part| part == bytes);
-    files(dir).into_iter().filter(holds).collect()
-}
-
-fn ring(dir: &Path) -> serde_json::Value {
-    let text = std::fs::read(dir.join("data/realm/keyring")).unwrap();
-    let end = text.iter().position(|byte| *byte == b'\n').unwrap();
-    serde_json::from_slice(&text[end + 1..]).unwrap()
-}
-
-fn copy_tree(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    std::fs::set_permissions(to, std::fs::Permissions::from_mode(0o700)).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        let target = to.join(path.file_name().unwrap());
-        if path.is_dir() {
-            copy_tree(&path, &target);
-        } else {
-            std::fs::copy(&path, &target).unwrap();
-            std::fs::set_permissions(&target, std::fs::Permissions::from_mode(0o600)).unwrap();
-        }
-    }
-}
-
-async fn with_volume(dir: &Path, keys: MasterKeys) -> (Arc<Realm>, Arc<Volume>) {
-    let realm = open(dir, keys).await.unwrap();
-    realm.tenant_create(&acme()).await.unwrap();
-    realm.bucket_create(&acme(), &photos(), Durability::Store).await.unwrap();
-    let volume = volume(dir, &realm, &acme()).await;
-    (realm, volume)
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_master_key_is_replaced_while_a_volume_is_open() {
@@ -242,6 +120,22 @@ async fn one_damaged_copy_of_the_ring_is_made_good_and_two_are_named() {
     std::fs::write(&copy, &good).unwrap();
     open(dir.path(), masters(&[1])).await.unwrap().tenant_key(&acme()).await.unwrap();
     assert_eq!(std::fs::read(&first).unwrap(), good);
+}
+
+#[tokio::test]
+async fn no_new_keys_are_made_over_a_store_that_has_data() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = dir.path().join("store");
+    let url = format!("file://{}", store.display());
+    let backing = Backing::open(&StoreConfig { url, ..StoreConfig::default() }).unwrap();
+    assert!(!backing.has_data().await.unwrap());
+    // What a release left that had no key ring.
+    std::fs::create_dir_all(store.join("realm")).unwrap();
+    std::fs::write(store.join("realm/key"), "{}").unwrap();
+    assert!(backing.has_data().await.unwrap());
+    let refused = Realm::open_on(options(dir.path(), masters(&[1])), &backing, "host").await.err().unwrap();
+    assert!(matches!(refused, RealmError::RingMissing { .. }), "{refused}");
+    assert!(!store.join("realm/keyring").exists());
 }
 
 /// Generations that journal files and packs of a volume say in clear.
