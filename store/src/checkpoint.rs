@@ -241,7 +241,12 @@ pub(crate) fn read(path: &Path, keys: &VolumeKeys) -> Result<Checkpoint, Checkpo
     let mut salt = [0; SALT];
     file.read_exact(&mut salt).map_err(|_| damaged("it is too short"))?;
     let generation = KeyGeneration(u16::from_le_bytes(generation));
-    let (cipher, places) = (keys.checkpoint(generation, &salt)?, [place(keys, false), place(keys, true)]);
+    let cipher = match keys.checkpoint(generation, &salt) {
+        // The ring has every key that ever sealed: the number is wrong, or the ring is an old copy.
+        Err(error @ SealError::NoGeneration { .. }) => return Err(damaged(&error.to_string())),
+        cipher => cipher?,
+    };
+    let places = [place(keys, false), place(keys, true)];
     let (mut head, mut rows) = (None, Vec::new());
     for number in 0.. {
         let mut len = [0; 4];
