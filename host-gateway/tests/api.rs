@@ -260,8 +260,13 @@ async fn the_operator_makes_and_removes_everything() {
     let (_, tenants) = askers.operator(Method::GET, "/v1/tenants", Value::Null).await;
     assert_eq!(tenants.as_array().unwrap().len(), 1);
     let volumes = askers.world.dir.join("data/tenants/acme");
-    let left = std::fs::read_dir(volumes).map(|d| d.count()).unwrap_or(0);
-    assert_eq!(left, 0, "its volumes are gone from the disk");
+    let gone = async {
+        while std::fs::read_dir(&volumes).map_or(0, |entries| entries.count()) > 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    let limit = std::time::Duration::from_secs(30);
+    tokio::time::timeout(limit, gone).await.expect("its volumes are gone from the disk soon");
     let (status, text) = askers.operator(Method::GET, "/v1/status", Value::Null).await;
     assert_eq!(status, StatusCode::OK, "{text}");
 }
