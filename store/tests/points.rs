@@ -181,7 +181,7 @@ async fn run(seed: u64) {
     }
 }
 
-/// Nothing that is done on a volume comes by these. `keys.rs` kills at each of them, and holds it to its claim.
+/// Nothing that is done on a volume comes by these. `keys.rs` fails each of them, and holds it to its claim.
 fn of_the_key_ring(point: Point) -> bool {
     matches!(
         point,
