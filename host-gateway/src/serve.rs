@@ -123,7 +123,7 @@ async fn open(settings: &Settings) -> Result<Arc<Core>, ServeError> {
     let random: Arc<dyn Random> = Arc::new(SystemRandom);
     let store = match settings.store.config()? {
         None => None,
-        Some(config) => Some(in_store(settings, &config)?),
+        Some(config) => Some(in_store(settings, &config, &*random).await?),
     };
     let has_data = match &store {
         None => data.has_data(),
@@ -146,8 +146,12 @@ async fn open(settings: &Settings) -> Result<Arc<Core>, ServeError> {
     Ok(Core::open(CoreDeps { store: realm_options, volumes, token_realm, limits }).await?)
 }
 
-fn in_store(settings: &Settings, config: &StoreConfig) -> Result<InStore, ServeError> {
-    let backing = Backing::open(config)?;
+async fn in_store(
+    settings: &Settings,
+    config: &StoreConfig,
+    random: &dyn Random,
+) -> Result<InStore, ServeError> {
+    let backing = Backing::open(config)?.probed(random).await?;
     tracing::info!(store = %backing.url(), "everything is kept in an object store");
     Ok(InStore { backing, owner: host_name(), accept_loss: settings.store.accept_loss() })
 }

@@ -66,6 +66,18 @@ pub enum BackendError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The object store answers, and not as volumes need it.
+    #[error("the store {url} cannot hold volumes: it {fault} (it answered: {answer}); {remedy}")]
+    Unfit {
+        /// Its URL.
+        url: String,
+        /// What it does wrong.
+        fault: &'static str,
+        /// Its answer.
+        answer: String,
+        /// What to change.
+        remedy: &'static str,
+    },
     /// Any other failure of a file operation.
     #[error("cannot {op} {path}")]
     Io {

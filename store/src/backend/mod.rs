@@ -21,6 +21,7 @@
 //!
 //! ```text
 //! <url>/
+//!   probe                       what the store was found to do; see [`Backing::probed`]
 //!   realm/                      key  log/  meta/
 //!   tenants/<tenant>/<volume>/
 //!     log/                      redo records, numbered; see [`crate::upstream`]
@@ -32,6 +33,7 @@ mod dir;
 mod error;
 mod lock;
 mod object;
+mod probe;
 
 pub use dir::{DataDir, VolumeDir};
 pub use error::BackendError;

@@ -6,7 +6,7 @@ use futures::{StreamExt, TryStreamExt};
 use mooring_store::backend::{Backing, StoreConfig};
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
 };
 use std::sync::Arc;
@@ -22,6 +22,10 @@ pub struct Faulty {
     pub lose_answers: AtomicBool,
     /// Bytes read are not those written, this many times.
     pub wrong: AtomicU64,
+    /// Conditions of puts are ignored.
+    pub careless: AtomicBool,
+    /// Listings are empty.
+    pub lists_nothing: AtomicBool,
     /// Objects put.
     pub puts: AtomicU64,
 }
@@ -36,6 +40,8 @@ impl Faulty {
             out: false.into(),
             lose_answers: false.into(),
             wrong: 0.into(),
+            careless: false.into(),
+            lists_nothing: false.into(),
             puts: 0.into(),
         });
         let seen = Backing::over(faulty.clone(), backing.root().clone(), &url, false);
@@ -64,8 +70,16 @@ impl std::fmt::Display for Faulty {
 
 #[async_trait]
 impl ObjectStore for Faulty {
-    async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+    async fn put_opts(
+        &self,
+        location: &Path,
+        payload: PutPayload,
+        mut opts: PutOptions,
+    ) -> Result<PutResult> {
         self.check()?;
+        if self.careless.load(Ordering::Acquire) {
+            opts.mode = PutMode::Overwrite;
+        }
         self.puts.fetch_add(1, Ordering::AcqRel);
         let put = self.inner.put_opts(location, payload, opts).await?;
         if self.lose_answers.swap(false, Ordering::AcqRel) {
@@ -110,6 +124,7 @@ impl ObjectStore for Faulty {
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
         match self.check() {
+            Ok(()) if self.lists_nothing.load(Ordering::Acquire) => futures::stream::empty().boxed(),
             Ok(()) => self.inner.list(prefix),
             Err(error) => futures::stream::once(async move { Err(error) }).boxed(),
         }
