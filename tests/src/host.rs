@@ -13,6 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 pub use self::agent::Agent;
+pub(crate) use self::gateway::free_address;
 pub use self::gateway::{AccessKey, Gateway};
 use crate::guest::{Output, Status};
 

@@ -21,6 +21,7 @@
 //! - [`vm`] boots guests and takes them down; [`guest`] runs commands in them.
 //! - [`e2e`] puts the two together on this host, with an agent for each VM.
 //! - [`host`] runs gateway and agent on this host.
+//! - [`ceph`] is a real distributed store, whose parts can be killed.
 //! - [`s3`] drives an unmodified S3 client.
 //! - [`lifecycle`] kills parts one after another and checks what must hold after each.
 //! - [`figures`] measures in a VM, for `cargo xtask bench`.
@@ -32,6 +33,7 @@
 //! its logs stays in `target/test-logs`, and a failure names the files.
 
 pub mod artifacts;
+pub mod ceph;
 pub mod e2e;
 pub mod figures;
 pub mod guest;

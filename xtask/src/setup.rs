@@ -38,6 +38,10 @@ const PACKAGES: &[(&str, &str)] = &[
     ("awscli", "an S3 client that people have"),
     ("s3cmd", "an S3 client that people have"),
     ("rclone", "an S3 client that people have"),
+    ("ceph-mon", "a distributed store to test on: its monitor"),
+    ("ceph-osd", "a distributed store to test on: its disk"),
+    ("radosgw", "a distributed store to test on: its S3"),
+    ("ceph-common", "a distributed store to test on: its commands"),
 ];
 
 /// Pinned programs that are built from their crates, and why they are needed. Their command lines and outputs are part

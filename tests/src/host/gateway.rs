@@ -181,7 +181,7 @@ fn launch(home: &Path, s3: SocketAddr, arguments: &[String]) -> Result<Process> 
 }
 
 /// An address nobody listens on. It is chosen ahead, because it must stay the same when the gateway starts again.
-fn free_address() -> Result<SocketAddr> {
+pub(crate) fn free_address() -> Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("looking for a free port")?;
     listener.local_addr().context("asking for the free port")
 }
