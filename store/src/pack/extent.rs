@@ -82,7 +82,7 @@ pub struct ExtentRef {
     pub stored_len: u32,
     /// Bytes when read.
     pub raw_len: u32,
-    /// Codec: see [`FLAG_LZ4`]. Other bits are zero.
+    /// See [`FLAG_LZ4`] and [`FLAG_SEGMENTS`]. Other bits are zero.
     pub flags: u8,
     /// Keyed hash of the raw bytes.
     pub hash: Hash,
@@ -90,6 +90,10 @@ pub struct ExtentRef {
 
 /// The stored bytes are LZ4 block format.
 pub const FLAG_LZ4: u8 = 1;
+/// The stored bytes are sealed in segments: see [`super::segments`].
+pub const FLAG_SEGMENTS: u8 = 2;
+/// All flags there are.
+pub(super) const FLAGS: u8 = FLAG_LZ4 | FLAG_SEGMENTS;
 
 impl ExtentRef {
     /// Length of the encoded form.
@@ -115,7 +119,7 @@ impl ExtentRef {
         let word = |at: usize| Some(u32::from_be_bytes(bytes[at..at + 4].try_into().ok()?));
         let pack = PackId(u128::from_be_bytes(bytes[..16].try_into().ok()?));
         let (flags, hash) = (bytes[28], bytes[29..].try_into().ok()?);
-        let known = flags & !FLAG_LZ4 == 0;
+        let known = flags & !FLAGS == 0;
         known.then_some(Self {
             pack,
             offset: word(16)?,

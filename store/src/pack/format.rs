@@ -11,9 +11,10 @@
 //! ```
 //!
 //! Between extents there may be holes: room taken by an append that failed or was stopped. The body is sealed with
-//! its record's offset as the nonce and with [`place`] bound; an offset is given out once, so nonces are unique.
+//! its record's offset as the nonce and with [`place`] bound; an offset is given out once, so nonces are unique. A long
+//! body is sealed in parts: see [`super::segments`].
 
-use super::extent::{Domain, Entry, ExtentRef, FLAG_LZ4, PackId};
+use super::extent::{Domain, Entry, ExtentRef, FLAGS, PackId};
 use crate::seal::TAG_BYTES;
 
 const MAGIC: &[u8; 8] = b"MOORPACK";
@@ -103,7 +104,7 @@ pub(super) fn read_extent_head(head: &[u8], pack: PackId, offset: u32) -> Option
         flags: head[4],
         hash: head[40..56].try_into().ok()?,
     };
-    let known = extent.flags & !FLAG_LZ4 == 0 && extent.stored_len as usize > TAG_BYTES;
+    let known = extent.flags & !FLAGS == 0 && extent.stored_len as usize > TAG_BYTES;
     let entry =
         Entry { extent, domain: Domain(u64_at(head, 16)), owner: (u64_at(head, 24), u64_at(head, 32)) };
     known.then_some((entry, u32_at(head, 56)))

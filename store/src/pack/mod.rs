@@ -6,7 +6,7 @@
 //! ```text
 //!   append ─▶ compress if it pays ─▶ take room in the open pack ─▶ seal ─▶ pwrite ─▶ ExtentRef
 //!   sync   ─▶ one fdatasync per open pack, shared by all who ask meanwhile
-//!   read   ─▶ cache of decoded extents ─▶ pread ─▶ open ─▶ decompress ─▶ slice
+//!   read   ─▶ cache of decoded extents and segments ─▶ pread ─▶ open ─▶ decompress ─▶ slice
 //!
 //!   <epoch>-<id>.open  ──full or closed: footer, fdatasync, rename──▶  <epoch>-<id>.pack
 //! ```
@@ -25,14 +25,17 @@ mod cache;
 mod codec;
 mod error;
 mod extent;
+mod fetch;
 mod format;
 mod medium;
 mod open;
 mod pin;
 mod read;
+mod ready;
 mod recover;
 mod relocate;
 mod repair;
+mod segments;
 mod spool;
 mod store;
 mod sync;
@@ -42,12 +45,15 @@ pub const EXTENT_OVERHEAD: u64 = (format::EXTENT_HEAD + crate::seal::TAG_BYTES) 
 
 pub use cache::ExtentCache;
 pub use error::PackError;
-pub use extent::{Domain, Entry, ExtentIn, ExtentRef, FLAG_LZ4, MAX_EXTENT_BYTES, PackId};
+pub use extent::{Domain, Entry, ExtentIn, ExtentRef, FLAG_LZ4, FLAG_SEGMENTS, MAX_EXTENT_BYTES, PackId};
 pub use pin::{Pin, Placed};
 pub use relocate::Moved;
+pub use segments::SEGMENT_BYTES;
 pub use store::{PACK_BYTES, PackInfo, PackOptions, PackStore};
 
 pub(crate) use spool::{Riders, parse_object, put_pieces};
 
+#[cfg(test)]
+mod segment_tests;
 #[cfg(test)]
 mod tests;

@@ -1,169 +1,184 @@
 //! Reading extents.
+//!
+//! An extent under one seal is read whole and kept decoded. Of one in segments, as much is read as is asked for, until
+//! reads follow one another: then the whole is, which the next read finds in memory.
 
-use super::codec;
+use super::cache::Slot;
 use super::error::PackError;
-use super::extent::ExtentRef;
-use super::format;
-use super::medium::PackFile;
+use super::extent::{ExtentRef, FLAG_SEGMENTS};
+use super::fetch::{Handle, check_lengths, corrupt, layout_by};
+use super::segments::{self, Layout};
 use super::store::PackStore;
 use crate::failpoints::{Point, pass};
-use crate::seal::{Cipher, TAG_BYTES};
-use bytes::Bytes;
-use rustix::io::{Errno, ReadWriteFlags, preadv2};
-use std::io::IoSliceMut;
+use bytes::{Bytes, BytesMut};
 use std::ops::Range;
+use std::sync::Arc;
 
-/// Extents up to this many stored bytes are read and opened on the caller's thread when the kernel has them in
-/// memory: some microseconds, less than handing them to another thread costs.
-const INLINE_BYTES: u32 = 32 << 10;
+/// Up to this many stored bytes are read and opened on the caller's thread when the kernel has them in memory: some
+/// microseconds, less than handing them to another thread costs.
+const INLINE_BYTES: usize = 32 << 10;
 
-/// How often wrong bytes are read again when they come from a store.
-const READ_AGAIN: usize = 2;
-
-/// A pack to read from, with its key.
-pub(super) struct Handle {
-    pub file: PackFile,
-    pub cipher: Cipher,
-    pub path: std::path::PathBuf,
-}
+/// Who begins an extent with a read of this many bytes reads on, as a rule.
+const STREAM_BYTES: u32 = 64 << 10;
 
 impl PackStore {
     /// The bytes `range` of an extent. They are authentic, or there is an error.
     ///
-    /// The whole extent is decoded once and kept in a bounded cache; readers of one extent share the work.
+    /// What is decoded is kept in a bounded cache; readers of one place share the work.
     ///
     /// # Errors
-    /// [`PackError::Corrupt`] names pack and offset when the bytes on disk were changed.
+    /// [`PackError::Corrupt`] names pack and offset when the bytes on disk were changed. Of an extent in segments, only
+    /// reads of the changed ones fail.
     pub async fn read(&self, extent: &ExtentRef, range: Range<u32>) -> Result<Bytes, PackError> {
         if range.start > range.end || range.end > extent.raw_len {
             return Err(corrupt(extent, "the row asks for bytes beyond the extent's end"));
         }
-        let whole = self.whole(extent).await?;
-        Ok(whole.slice(range.start as usize..range.end as usize))
+        check_lengths(extent)?;
+        if extent.flags & FLAG_SEGMENTS == 0 || range.is_empty() {
+            return self.whole_cached(extent, range).await;
+        }
+        let which = range.start / segments::SEGMENT_BYTES..range.end.div_ceil(segments::SEGMENT_BYTES);
+        if self.reads_on(extent, &range, which.start).await {
+            match self.whole_cached(extent, range.clone()).await {
+                Err(PackError::Corrupt { .. }) => {}
+                done => return done,
+            }
+        }
+        self.part(extent, range, which).await
     }
 
     /// Reads an extent from its file, past the cache, and holds its bytes against its hash.
     pub async fn verify(&self, extent: &ExtentRef) -> Result<(), PackError> {
         check_lengths(extent)?;
-        let (handle, volume) = (self.handle(extent.pack)?, self.options.keys.volume().get());
         let (extent, hash_key) = (*extent, self.hash_key.clone());
-        let _turn = handle.file.turn().await;
-        let verify = move || {
-            let bytes = fetch(&handle, volume, &extent)?;
-            if hash_key.hash(&bytes) == extent.hash {
+        let verify = move |handle: &Handle| {
+            if hash_key.hash(&handle.whole(&extent)?) == extent.hash {
                 Ok(())
             } else {
                 Err(corrupt(&extent, "the bytes have another hash"))
             }
         };
-        let joined = tokio::task::spawn_blocking(verify).await;
-        joined.map_err(|error| PackError::io("read", &self.options.dir, std::io::Error::other(error)))?
+        self.blocking(self.handle(extent.pack)?, verify).await
     }
 
-    async fn whole(&self, extent: &ExtentRef) -> Result<Bytes, PackError> {
-        let key = (extent.pack, extent.offset);
+    async fn whole_cached(&self, extent: &ExtentRef, range: Range<u32>) -> Result<Bytes, PackError> {
         let load = async {
-            let handle = self.handle(extent.pack)?;
-            pass(Point::PackBeforeRead).map_err(|error| PackError::io("read", &handle.path, error))?;
-            check_lengths(extent)?;
-            let volume = self.options.keys.volume().get();
-            if extent.stored_len <= INLINE_BYTES
-                && let Some(sealed) = read_cached(&handle, extent)?
+            let handle = self.ready(extent)?;
+            if let Some(layout) = Layout::plain(extent)
+                && extent.stored_len as usize <= INLINE_BYTES
+                && let Some(bytes) = handle.segments_in_memory(extent, &layout, 0..layout.count())?
             {
-                return open(&handle, volume, extent, sealed);
+                return Ok(bytes);
             }
             let extent = *extent;
-            let _turn = handle.file.turn().await;
-            let read = move || fetch(&handle, volume, &extent);
-            let joined = tokio::task::spawn_blocking(read).await;
-            joined.map_err(|error| PackError::io("read", &self.options.dir, std::io::Error::other(error)))?
+            self.blocking(handle, move |handle| handle.whole(&extent)).await
         };
-        let bytes = self.options.cache.get(key, load).await?;
+        let whole = self.options.cache.get(Slot::whole(extent), load).await?;
         // A cached extent answers only for the row it was read for.
-        if bytes.len() == extent.raw_len as usize {
-            Ok(bytes)
-        } else {
-            Err(corrupt(extent, "the row has another length"))
+        if whole.len() != extent.raw_len as usize {
+            return Err(corrupt(extent, "the row has another length"));
         }
+        Ok(whole.slice(range.start as usize..range.end as usize))
     }
-}
 
-fn check_lengths(extent: &ExtentRef) -> Result<(), PackError> {
-    let bounds = super::MAX_EXTENT_BYTES as u32;
-    let possible =
-        extent.raw_len <= bounds && (TAG_BYTES as u32..=bounds + bounds / 8).contains(&extent.stored_len);
-    if possible { Ok(()) } else { Err(corrupt(extent, "the row's lengths are impossible")) }
-}
-
-/// The sealed bytes if the kernel has them in memory.
-fn read_cached(handle: &Handle, extent: &ExtentRef) -> Result<Option<Vec<u8>>, PackError> {
-    let PackFile::Local(file) = &handle.file else { return Ok(None) };
-    let mut sealed = vec![0; extent.stored_len as usize];
-    let slices = &mut [IoSliceMut::new(&mut sealed)];
-    match preadv2(file, slices, body_offset(extent), ReadWriteFlags::NOWAIT) {
-        Ok(read) if read == sealed.len() => Ok(Some(sealed)),
-        // Partly in memory, not supported here, or not in memory: the blocking way finds out.
-        Ok(_) | Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INTR) => Ok(None),
-        Err(error) => Err(PackError::io("read", &handle.path, error)),
+    /// Whether the whole extent is worth having for a read of `range`, which begins in the segment `first`.
+    async fn reads_on(&self, extent: &ExtentRef, range: &Range<u32>, first: u32) -> bool {
+        let len = range.end - range.start;
+        let cache = &self.options.cache;
+        len > extent.raw_len / 2
+            || range.start == 0 && len >= STREAM_BYTES
+            || cache.has(Slot::whole(extent))
+            || first > 0
+                && !cache.has(Slot::segment(extent, first))
+                && cache.has(Slot::segment(extent, first - 1))
     }
-}
 
-/// The bytes of an extent, read and opened. Blocking. What comes over a network may be wrong once and right the next
-/// time.
-fn fetch(handle: &Handle, volume: u64, extent: &ExtentRef) -> Result<Bytes, PackError> {
-    let mut again = if matches!(handle.file, PackFile::Remote(_)) { READ_AGAIN } else { 0 };
-    loop {
-        match read_now(handle, extent).and_then(|sealed| open(handle, volume, extent, sealed)) {
-            Err(PackError::Corrupt { .. }) if again > 0 => again -= 1,
-            done => return done,
+    /// A range out of the segments `which`.
+    async fn part(
+        &self,
+        extent: &ExtentRef,
+        range: Range<u32>,
+        which: Range<u32>,
+    ) -> Result<Bytes, PackError> {
+        let layout = self.layout(extent).await?;
+        let begin = layout.raw(which.clone()).start;
+        let within = (range.start - begin) as usize..(range.end - begin) as usize;
+        if which.len() == 1 {
+            let load = self.load(extent, &layout, which.clone());
+            let bytes = self.options.cache.get(Slot::segment(extent, which.start), load).await?;
+            if bytes.len() != layout.raw_len(which.start) as usize {
+                return Err(corrupt(extent, "the row has another length"));
+            }
+            return Ok(bytes.slice(within));
         }
-    }
-}
-
-fn read_now(handle: &Handle, extent: &ExtentRef) -> Result<Vec<u8>, PackError> {
-    let mut sealed = vec![0; extent.stored_len as usize];
-    match handle.file.read_exact_at(&mut sealed, body_offset(extent)) {
-        Ok(()) => Ok(sealed),
-        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-            Err(corrupt(extent, "the file ends within the extent"))
+        if let Some(bytes) = self.cached(extent, &layout, which.clone()).await {
+            return Ok(bytes.slice(within));
         }
-        // A file that is open is there; an object may be gone.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            Err(PackError::Missing { pack: extent.pack })
+        let bytes = self.load(extent, &layout, which.clone()).await?;
+        for segment in which {
+            let at = layout.raw(segment..segment + 1);
+            // A copy: a slice would keep all that was read as long as itself.
+            let piece =
+                Bytes::copy_from_slice(&bytes[(at.start - begin) as usize..(at.end - begin) as usize]);
+            self.options.cache.put(Slot::segment(extent, segment), piece).await;
         }
-        Err(error) => Err(PackError::io("read", &handle.path, error)),
+        Ok(bytes.slice(within))
     }
-}
 
-/// The bytes of an extent as the codec left them, opened. Blocking.
-pub(super) fn stored_now(handle: &Handle, volume: u64, extent: &ExtentRef) -> Result<Vec<u8>, PackError> {
-    let sealed = read_now(handle, extent)?;
-    unseal(handle, volume, extent, sealed)
-}
+    /// Segments that are all in the cache.
+    async fn cached(&self, extent: &ExtentRef, layout: &Layout, which: Range<u32>) -> Option<Bytes> {
+        let mut bytes = BytesMut::with_capacity(layout.raw(which.clone()).len());
+        for segment in which {
+            let piece = self.options.cache.peek(Slot::segment(extent, segment)).await?;
+            if piece.len() != layout.raw_len(segment) as usize {
+                return None;
+            }
+            bytes.extend_from_slice(&piece);
+        }
+        Some(bytes.freeze())
+    }
 
-fn open(handle: &Handle, volume: u64, extent: &ExtentRef, sealed: Vec<u8>) -> Result<Bytes, PackError> {
-    let stored = unseal(handle, volume, extent, sealed)?;
-    codec::decode(stored, extent.flags, extent.raw_len as usize)
-        .ok_or_else(|| corrupt(extent, "the bytes do not decompress"))
-}
+    async fn load(&self, extent: &ExtentRef, layout: &Layout, which: Range<u32>) -> Result<Bytes, PackError> {
+        let handle = self.ready(extent)?;
+        if layout.sealed(which.clone()).len() <= INLINE_BYTES
+            && let Some(bytes) = handle.segments_in_memory(extent, layout, which.clone())?
+        {
+            return Ok(bytes);
+        }
+        let (extent, layout) = (*extent, layout.clone());
+        self.blocking(handle, move |handle| handle.segments(&extent, &layout, which)).await
+    }
 
-fn unseal(
-    handle: &Handle,
-    volume: u64,
-    extent: &ExtentRef,
-    mut sealed: Vec<u8>,
-) -> Result<Vec<u8>, PackError> {
-    let place = format::place(volume, extent);
-    let opened = handle.cipher.open(u64::from(extent.offset), &place, &mut sealed);
-    let len = opened.map_err(|error| corrupt(extent, &error.to_string()))?.len();
-    sealed.truncate(len);
-    Ok(sealed)
-}
+    async fn layout(&self, extent: &ExtentRef) -> Result<Layout, PackError> {
+        if let Some(layout) = Layout::plain(extent) {
+            return Ok(layout);
+        }
+        let load = async {
+            let handle = self.ready(extent)?;
+            if let Some(index) = handle.index_in_memory(extent)? {
+                return Ok(index);
+            }
+            let extent = *extent;
+            self.blocking(handle, move |handle| handle.index(&extent)).await
+        };
+        let index = self.options.cache.get(Slot::index(extent), load).await?;
+        layout_by(extent, &index)
+    }
 
-fn body_offset(extent: &ExtentRef) -> u64 {
-    u64::from(extent.offset) + format::EXTENT_HEAD as u64
-}
+    fn ready(&self, extent: &ExtentRef) -> Result<Arc<Handle>, PackError> {
+        let handle = self.handle(extent.pack)?;
+        pass(Point::PackBeforeRead).map_err(|error| PackError::io("read", &handle.path, error))?;
+        Ok(handle)
+    }
 
-pub(super) fn corrupt(extent: &ExtentRef, detail: &str) -> PackError {
-    PackError::Corrupt { pack: extent.pack, offset: u64::from(extent.offset), detail: detail.to_owned() }
+    async fn blocking<T: Send + 'static>(
+        &self,
+        handle: Arc<Handle>,
+        work: impl FnOnce(&Handle) -> Result<T, PackError> + Send + 'static,
+    ) -> Result<T, PackError> {
+        let _turn = handle.file.turn().await;
+        let inner = Arc::clone(&handle);
+        let joined = tokio::task::spawn_blocking(move || work(&inner)).await;
+        joined.map_err(|error| PackError::io("read", &self.options.dir, std::io::Error::other(error)))?
+    }
 }

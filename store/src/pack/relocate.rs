@@ -3,12 +3,12 @@
 //! The bytes are opened and sealed again, for the seal binds pack and offset; they are not unpacked. What does not check
 //! is not moved: damage must not get a new seal.
 
-use super::codec;
 use super::error::PackError;
 use super::extent::{Entry, PackId};
+use super::fetch::corrupt;
 use super::pin::Placed;
-use super::read;
-use super::store::{PackStore, Ready, joined};
+use super::ready::Ready;
+use super::store::{PackStore, joined};
 use std::sync::Arc;
 
 /// What became of the extents that were to be moved, in their order.
@@ -48,20 +48,12 @@ impl PackStore {
     /// The bytes of an extent as they are stored, proven to be those that its hash names.
     fn open_stored(&self, entry: &Entry) -> Result<Ready, PackError> {
         let extent = &entry.extent;
-        let handle = self.handle(extent.pack)?;
-        let stored = read::stored_now(&handle, self.options.keys.volume().get(), extent)?;
-        let raw = codec::decode(stored.clone(), extent.flags, extent.raw_len as usize);
-        if raw.is_none_or(|raw| self.hash(&raw) != extent.hash) {
-            return Err(read::corrupt(extent, "the bytes are not those that its hash names"));
+        let (encoded, raw) = self.handle(extent.pack)?.encoded(extent)?;
+        if self.hash(&raw) != extent.hash {
+            return Err(corrupt(extent, "the bytes are not those that its hash names"));
         }
-        Ok(Ready {
-            domain: entry.domain,
-            owner: entry.owner,
-            hash: extent.hash,
-            raw_len: extent.raw_len,
-            flags: extent.flags,
-            stored: stored.into(),
-        })
+        let Entry { domain, owner, .. } = *entry;
+        Ok(Ready { domain, owner, hash: extent.hash, raw_len: extent.raw_len, encoded })
     }
 
     /// Completes the pack if it is the open one, so that it can be rewritten and deleted.

@@ -9,9 +9,9 @@
 
 use super::error::PackError;
 use super::extent::PackId;
+use super::fetch::Handle;
 use super::medium;
 use super::open::{OpenPack, stem};
-use super::read::Handle;
 use super::recover::Sealed;
 use super::store::{PackOptions, PackStore};
 use crate::backend::{Given, OPEN_LIMIT, Place};

@@ -1,20 +1,20 @@
 //! The packs of one volume.
 
 use super::cache::ExtentCache;
-use super::codec;
 use super::error::PackError;
-use super::extent::{Domain, Entry, ExtentIn, ExtentRef, MAX_EXTENT_BYTES, PackId};
-use super::format::{self, EXTENT_HEAD, Head};
+use super::extent::{Entry, ExtentIn, ExtentRef, MAX_EXTENT_BYTES, PackId};
+use super::fetch::Handle;
+use super::format::Head;
 use super::medium::PackFile;
 use super::open::OpenPack;
 use super::pin::{Pins, Placed};
-use super::read::Handle;
+use super::ready::Ready;
 use super::recover::{self, Sealed};
 use super::spool::Spool;
 use super::sync::Syncs;
 use crate::backend::{Place, SpaceGuard};
 use crate::failpoints::{Point, pass};
-use crate::seal::{Hash, HashKey, TAG_BYTES, VolumeKeys};
+use crate::seal::{Hash, HashKey, VolumeKeys};
 use bytes::Bytes;
 use mooring_policy::rng::Random;
 use parking_lot::Mutex;
@@ -241,22 +241,8 @@ impl PackStore {
         let total = ready.iter().map(Ready::bytes).sum();
         let (mut bytes, mut entries) = (Vec::with_capacity(total), Vec::with_capacity(ready.len()));
         for extent in ready {
-            let head = bytes.len();
-            let extent_ref = ExtentRef {
-                pack: pack.id,
-                offset: from + head as u32,
-                stored_len: (extent.stored.len() + TAG_BYTES) as u32,
-                raw_len: extent.raw_len,
-                flags: extent.flags,
-                hash: extent.hash,
-            };
-            bytes.resize(head + EXTENT_HEAD, 0);
-            bytes.extend_from_slice(&extent.stored);
-            let place = format::place(volume, &extent_ref);
-            pack.cipher.seal_tail(u64::from(extent_ref.offset), &place, &mut bytes, head + EXTENT_HEAD)?;
-            let crc = crc32c::crc32c(&bytes[head + EXTENT_HEAD..]);
-            let entry = Entry { extent: extent_ref, domain: extent.domain, owner: extent.owner };
-            bytes[head..head + EXTENT_HEAD].copy_from_slice(&format::extent_head(&entry, crc));
+            let entry = extent.entry(pack.id, from + bytes.len() as u32);
+            let crc = extent.seal_into(&mut bytes, &entry, volume, &pack.cipher)?;
             entries.push((entry, crc));
         }
         Ok((bytes, entries))
@@ -452,43 +438,21 @@ impl PackStore {
                 let state = self.state.lock();
                 (state.open.get(&pack).cloned(), state.sealed.get(&pack).cloned())
             };
-            let cipher = self.options.keys.pack(pack.0)?;
+            let (cipher, volume) = (self.options.keys.pack(pack.0)?, self.volume());
             if let Some(open) = open {
                 // The descriptor outlives the change of name.
                 return Ok(Arc::new(Handle {
                     file: PackFile::Local(Arc::clone(&open.file)),
                     cipher,
                     path: open.path.clone(),
+                    volume,
                 }));
             }
             let path = sealed.ok_or(PackError::Missing { pack })?.path;
             let file = PackFile::open(&path, pack, self.spool.as_ref().map(|spool| &spool.place))?;
-            Ok(Arc::new(Handle { file, cipher, path }))
+            Ok(Arc::new(Handle { file, cipher, path, volume }))
         });
         cached.map_err(|error: Arc<PackError>| (*error).clone())
-    }
-}
-
-/// An extent as it will stand in a pack, but for its seal.
-pub(super) struct Ready {
-    pub domain: Domain,
-    pub owner: (u64, u64),
-    pub hash: Hash,
-    pub raw_len: u32,
-    pub flags: u8,
-    pub stored: Bytes,
-}
-
-impl Ready {
-    fn new(extent: ExtentIn) -> Ready {
-        let ExtentIn { domain, owner, data, hash } = extent;
-        let (stored, flags) = codec::encode(&data);
-        Ready { domain, owner, hash, raw_len: data.len() as u32, flags, stored }
-    }
-
-    /// Bytes it takes in the pack.
-    fn bytes(&self) -> usize {
-        EXTENT_HEAD + self.stored.len() + TAG_BYTES
     }
 }
 

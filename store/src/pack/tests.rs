@@ -8,7 +8,7 @@ use mooring_policy::rng::{Random, SeededRandom, SystemRandom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-async fn open(dir: &Path, pack_bytes: u32) -> Arc<PackStore> {
+pub(super) async fn open(dir: &Path, pack_bytes: u32) -> Arc<PackStore> {
     open_as(dir, pack_bytes, 1).await.unwrap()
 }
 
@@ -19,17 +19,17 @@ async fn open_as(dir: &Path, pack_bytes: u32, tenant: u64) -> Result<Arc<PackSto
     PackStore::open(PackOptions { dir, keys, epoch: 3, random, cache: ExtentCache::new(0), pack_bytes }).await
 }
 
-fn noise(seed: u64, len: usize) -> Bytes {
+pub(super) fn noise(seed: u64, len: usize) -> Bytes {
     let mut data = vec![0; len];
     SeededRandom::new(seed).fill(&mut data);
     data.into()
 }
 
-fn extent(store: &PackStore, data: &Bytes, owner: (u64, u64)) -> ExtentIn {
+pub(super) fn extent(store: &PackStore, data: &Bytes, owner: (u64, u64)) -> ExtentIn {
     ExtentIn { domain: Domain(5), owner, data: data.clone(), hash: store.hash(data) }
 }
 
-async fn put(store: &Arc<PackStore>, data: &Bytes) -> ExtentRef {
+pub(super) async fn put(store: &Arc<PackStore>, data: &Bytes) -> ExtentRef {
     store.append(vec![extent(store, data, (1, 0))]).await.unwrap()[0]
 }
 
@@ -37,7 +37,7 @@ async fn get(store: &PackStore, extent: &ExtentRef) -> Result<Bytes, PackError> 
     store.read(extent, 0..extent.raw_len).await
 }
 
-fn only_file(dir: &Path) -> PathBuf {
+pub(super) fn only_file(dir: &Path) -> PathBuf {
     let mut files: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert_eq!(files.len(), 1, "{files:?}");
     files.remove(0)
@@ -59,7 +59,7 @@ fn references_have_one_fixed_form() {
     assert_eq!(ExtentRef::decode(&encoded), Some(extent));
     assert_eq!(ExtentRef::decode(&encoded[1..]), None);
     let mut unknown = encoded;
-    unknown[28] = 2;
+    unknown[28] = 4;
     assert_eq!(ExtentRef::decode(&unknown), None);
 }
 
@@ -78,7 +78,7 @@ async fn extents_read_back_whole_in_part_and_after_reopening() {
     let ins = batch.iter().enumerate().map(|(at, data)| extent(&store, data, (9, at as u64))).collect();
     kept.extend(store.append(ins).await.unwrap().into_iter().zip(batch));
     let (packed, _) = kept[7];
-    assert!(packed.flags == FLAG_LZ4 && packed.stored_len < packed.raw_len / 10);
+    assert!(packed.flags == FLAG_LZ4 | FLAG_SEGMENTS && packed.stored_len < packed.raw_len / 10);
     for round in 0..3 {
         let store = if round == 0 { Arc::clone(&store) } else { open(dir.path(), 1 << 20).await };
         for (extent, data) in &kept {

@@ -49,6 +49,21 @@ impl Cipher {
     ) -> Result<&'a mut [u8], SealError> {
         self.key.open_in_place(counted(nonce), Aad::from(place), sealed).map_err(|_| SealError::Open)
     }
+
+    /// Opens `sealed` and puts the plain text into `plain`, which is [`TAG_BYTES`] shorter. On failure the content of
+    /// `plain` is unspecified.
+    pub fn open_to(
+        &self,
+        nonce: u64,
+        place: &[u8],
+        sealed: &[u8],
+        plain: &mut [u8],
+    ) -> Result<(), SealError> {
+        let (text, tag) = sealed.split_at_checked(plain.len()).ok_or(SealError::Open)?;
+        self.key
+            .open_separate_gather(counted(nonce), Aad::from(place), text, tag, plain)
+            .map_err(|_| SealError::Open)
+    }
 }
 
 fn counted(nonce: u64) -> Nonce {

@@ -52,11 +52,16 @@ pub(crate) struct Damages {
 }
 
 impl Damages {
-    /// The extent was read well.
+    /// The extent checks, all of it.
     pub(crate) fn heal(&self, place: &ExtentRef) {
         if self.count.load(Ordering::Relaxed) > 0 {
             self.forget(place.pack, place.offset);
         }
+    }
+
+    fn knows(&self, place: &ExtentRef) -> bool {
+        self.count.load(Ordering::Relaxed) > 0
+            && self.known.lock().contains_key(&(place.pack.0, place.offset))
     }
 
     fn forget(&self, pack: PackId, offset: u32) {
@@ -108,6 +113,13 @@ impl Volume {
             }
         }
         Ok(still)
+    }
+
+    /// Some of the extent was read well. If it is known as damaged, the rest is looked at.
+    pub(crate) async fn heal(&self, place: &ExtentRef) {
+        if self.damages.knows(place) && self.packs.verify(place).await.is_ok() {
+            self.damages.heal(place);
+        }
     }
 
     /// How many damaged extents were met since the volume was opened, and how many are known now.

@@ -141,7 +141,7 @@ impl Volume {
                 };
                 match read {
                     Ok(bytes) => {
-                        self.damages.heal(&place);
+                        self.heal(&place).await;
                         Ok(bytes)
                     }
                     Err(error @ (PackError::Corrupt { .. } | PackError::Missing { .. })) => {
