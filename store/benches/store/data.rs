@@ -3,7 +3,7 @@
 use crate::sheet::Sheet;
 use crate::system::{disk_bytes, drop_caches, space};
 use crate::volumes::{name, owner};
-use crate::{MIB, SMALL, Sizes, noise, open, places, timed};
+use crate::{MIB, SMALL, Sizes, noise, open, open_with, places, timed};
 use bytes::Bytes;
 use mooring_protocol::types::{Ino, NewNode};
 use mooring_store::api::{Tree, WriteAt};
@@ -101,6 +101,9 @@ pub async fn stream(sheet: &mut Sheet, home: &Path, sizes: &Sizes, ceiling: f64)
     let limit = if disk < ceiling { (disk, "disk") } else { (ceiling, "one core") };
     let what = if cold { "read in order, cold" } else { "read in order" };
     sheet.rate(what, "MiB/s", count as f64 / ours, Some(limit));
+    volume.close().await.unwrap();
+    // What was just read in order is still in memory: other caches, small ones.
+    let volume = open_with(home, mooring_store::memory::Memory::new(64 << 20)).await;
     random(sheet, &volume, &plain, made, sizes).await;
     volume.close().await.unwrap();
     std::fs::remove_file(plain).unwrap();

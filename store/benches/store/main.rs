@@ -55,7 +55,15 @@ static MEMORY: std::sync::LazyLock<std::sync::Arc<mooring_store::memory::Memory>
 
 /// The volume in `home`.
 async fn open(home: &Path) -> std::sync::Arc<Volume> {
-    let options = LocalOptions { memory: MEMORY.clone(), ..volumes::options(home) };
+    open_with(home, MEMORY.clone()).await
+}
+
+/// The volume in `home`, with caches of its own.
+async fn open_with(
+    home: &Path,
+    memory: std::sync::Arc<mooring_store::memory::Memory>,
+) -> std::sync::Arc<Volume> {
+    let options = LocalOptions { memory, ..volumes::options(home) };
     Volume::open_local(options).await.unwrap()
 }
 
