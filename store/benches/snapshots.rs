@@ -126,12 +126,70 @@ async fn fill(volume: &Arc<Volume>, files: std::ops::Range<u64>) {
     }
 }
 
+/// Seconds that one look-up and one read of 4 KiB take, in a volume that was just opened.
+async fn looks(home: &std::path::Path, files: u64) -> (f64, f64) {
+    let volume = Volume::open_local(options(home)).await.unwrap();
+    let dir = volume.lookup(&owner(), Ino::ROOT, &name("dir")).await.unwrap().ino;
+    let begun = Instant::now();
+    let mut inos = Vec::new();
+    for n in 0..files {
+        inos.push(volume.lookup(&owner(), dir, &name(&n.to_string())).await.unwrap().ino);
+    }
+    let looked = begun.elapsed().as_secs_f64() / files as f64;
+    let begun = Instant::now();
+    for ino in inos {
+        volume.read(&owner(), ino, 0, 4096).await.unwrap();
+    }
+    let read = begun.elapsed().as_secs_f64() / files as f64;
+    volume.close().await.unwrap();
+    (looked, read)
+}
+
+/// What a hundred snapshots, with changes between them, make of a look-up.
+async fn many(home: &std::path::Path) {
+    const FILES: u64 = 5000;
+    let volume = Volume::open_local(options(home)).await.unwrap();
+    let cx = owner();
+    let dir = volume.create(&cx, Ino::ROOT, &name("dir"), 0o755, (0, 0), &NewNode::Dir).await.unwrap().ino;
+    let node = NewNode::File { open: None };
+    let mut inos = Vec::new();
+    for n in 0..FILES {
+        let ino = volume.create(&cx, dir, &name(&n.to_string()), 0o644, (0, 0), &node).await.unwrap().ino;
+        volume.write(&cx, ino, WriteAt::End, Bytes::from(vec![n as u8; 8192]), None, false).await.unwrap();
+        inos.push(ino);
+    }
+    volume.close().await.unwrap();
+    let before = looks(home, FILES).await;
+    let volume = Volume::open_local(options(home)).await.unwrap();
+    for round in 0..100_u64 {
+        for n in 0..10 {
+            let ino = inos[((round * 10 + n) * 7 % FILES) as usize];
+            let data = Bytes::from(vec![round as u8; 4096]);
+            volume.write(&cx, ino, WriteAt::Offset(0), data, None, false).await.unwrap();
+        }
+        volume.snapshot_create(&cx, &format!("s{round}")).await.unwrap();
+    }
+    let begun = Instant::now();
+    volume.settle_layers().await.unwrap();
+    let settled = begun.elapsed().as_secs_f64() * 1e3;
+    let deep = volume.layers_deep().await.unwrap();
+    volume.close().await.unwrap();
+    let after = looks(home, FILES).await;
+    println!("after 100 snapshots: {deep} layers deep, settled within {settled:.0} ms");
+    for (what, before, after) in [("look-up", before.0, after.0), ("read of 4 KiB", before.1, after.1)] {
+        let ratio = after / before;
+        println!("{what}: {:.1} us before, {:.1} us after, ratio {ratio:.2}", before * 1e6, after * 1e6);
+    }
+}
+
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let numbers: Vec<u64> = std::env::args().skip(1).filter_map(|word| word.parse().ok()).collect();
     let gib = numbers.first().copied().unwrap_or(100);
     let files = numbers.get(1).copied().unwrap_or(100_000);
     let base = std::env::var_os("MOORING_BENCH_DIR").map_or_else(std::env::temp_dir, Into::into);
+    let home = tempfile::tempdir_in(&base).unwrap();
+    runtime.block_on(many(home.path()));
     let home = tempfile::tempdir_in(&base).unwrap();
     println!("{:<44} {:>12} {:>12}", "", "median", "worst");
     runtime.block_on(async {

@@ -265,6 +265,49 @@ async fn a_file_that_is_written_between_many_snapshots_stays_readable() {
     volume.close().await.unwrap();
 }
 
+/// Many snapshots, looked into at the end: neither the head nor any of them is looked at through many layers.
+#[tokio::test]
+async fn many_snapshots_make_no_long_chains() {
+    let home = directory();
+    let volume = open(home.path()).await;
+    let cx = owner();
+    let (dir, file) = some_tree(&volume).await;
+    let mut then = Vec::new();
+    for round in 0..36_u64 {
+        let old = name(&format!("n{}", round.saturating_sub(3)));
+        make(&volume, dir, &format!("n{round}"), noise(100, round)).await;
+        if round > 3 {
+            volume.unlink(&cx, dir, &old).await.unwrap();
+        }
+        write(&volume, file, round * 512, noise(2000, round)).await;
+        then.push(dump(&*volume, &Known::new()).await);
+        volume.snapshot_create(&cx, &format!("s{round}")).await.unwrap();
+    }
+    volume.settle_layers().await.unwrap();
+    let deep = volume.layers_deep().await.unwrap();
+    assert!((2..=8).contains(&deep), "{deep} layers");
+    sound(&volume).await;
+    for (round, then) in then.iter().enumerate().step_by(9) {
+        let view = volume.snapshot_view(&cx, &format!("s{round}")).await.unwrap();
+        assert_eq!(dump(&*view, &Known::new()).await, *then, "snapshot {round}");
+    }
+    volume.close().await.unwrap();
+    // What lay below can go, and nothing is missed.
+    let volume = open(home.path()).await;
+    let last = dump(&*volume, &Known::new()).await;
+    for round in (0..36).filter(|round| round % 10 != 0) {
+        volume.snapshot_remove(&cx, &format!("s{round}")).await.unwrap();
+    }
+    volume.settle_layers().await.unwrap();
+    sound(&volume).await;
+    for (round, then) in then.iter().enumerate().step_by(10) {
+        let view = volume.snapshot_view(&cx, &format!("s{round}")).await.unwrap();
+        assert_eq!(dump(&*view, &Known::new()).await, *then, "snapshot {round}");
+    }
+    assert_eq!(dump(&*volume, &Known::new()).await, last);
+    volume.close().await.unwrap();
+}
+
 /// Writers never stop: each snapshot is of one moment, and layers go while the head is changed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn snapshots_beside_writers_are_of_one_moment() {

@@ -47,10 +47,21 @@ impl Volume {
     pub(crate) async fn slices(
         &self,
         source: &Inode,
-        (from, to): (u64, u64),
+        range: (u64, u64),
         into: u64,
     ) -> Result<Option<Slices>> {
-        let few = self.config.few_rows;
+        let deep = if source.depth() < MAX_DEPTH { 0 } else { MAX_DEPTH };
+        self.slices_or_few(source, range, into, self.config.few_rows << deep).await
+    }
+
+    /// The same, where up to `few` rows are repeated.
+    async fn slices_or_few(
+        &self,
+        source: &Inode,
+        (from, to): (u64, u64),
+        into: u64,
+        few: usize,
+    ) -> Result<Option<Slices>> {
         let page = self.map_page(source.map, from.saturating_add(1), few + 1).await?;
         let starts_in = |(end, row): &&(u64, Row)| end - row.blocks * BLOCK < to;
         let rows: Vec<&(u64, Row)> = page.iter().take_while(starts_in).collect();
@@ -82,7 +93,10 @@ impl Volume {
             return Ok(old);
         }
         let map = self.new_ino().await?.get();
-        let Some(slices) = self.slices(&old, (0, block_end(old.size)), 0).await? else {
+        // The deeper it is, the more rows are worth repeating: so the depth grows with the logarithm of what is changed
+        // between snapshots, and not with their number.
+        let few = self.config.few_rows << old.depth();
+        let Some(slices) = self.slices_or_few(&old, (0, block_end(old.size)), 0, few).await? else {
             return self.repeat_map(held, ino, old, map).await;
         };
         let mut tx = self.tx(held);

@@ -1,4 +1,5 @@
-//! Taking layers away that no snapshot needs any more, in the background.
+//! Taking layers away that no snapshot needs any more, and keeping chains of layers short ([`super::flatten`]), in the
+//! background.
 //!
 //! Layers are a tree: each has one below it, the head is the newest of its branch. One that is neither the head nor a
 //! snapshot's goes:
@@ -17,6 +18,7 @@
 //! An inode that moves says from then on that its map is shared: slices of other maps may name it.
 
 use super::change::Head;
+use super::flatten::{Absorb, Next, Sizes};
 use super::rows::{in_layer, scan};
 use super::{Tx, Volume, snapshots};
 use crate::api::Result;
@@ -34,7 +36,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 /// Families that carry a layer.
-const FAMILIES: [u8; 8] = [b'i', b'd', b'b', b'x', b'l', b's', b'm', b'o'];
+pub(super) const FAMILIES: [u8; 8] = [b'i', b'd', b'b', b'x', b'l', b's', b'm', b'o'];
 /// Rows of one step.
 const STEP: usize = 256;
 /// After a failure the task waits this long.
@@ -45,6 +47,7 @@ const AFTER_FAILURE: Duration = Duration::from_secs(10);
 pub(crate) struct Layering {
     /// Held for each change of the tree of layers. Says how far the layer that is going is read.
     pub(crate) place: tokio::sync::Mutex<Place>,
+    pub(super) sizes: Sizes,
     wake: Notify,
 }
 
@@ -52,6 +55,8 @@ pub(crate) struct Layering {
 #[derive(Default)]
 pub(crate) struct Place {
     layer: Option<Layer>,
+    /// It does not go: another takes it in.
+    absorb: Option<Absorb>,
     family: usize,
     from: Vec<u8>,
 }
@@ -101,6 +106,15 @@ async fn run(volume: Weak<Volume>, layering: Arc<Layering>) {
     }
 }
 
+impl Place {
+    /// Begins anew if it was of something else.
+    fn is_of(&mut self, layer: Layer, absorb: Option<Absorb>) {
+        if (self.layer, self.absorb) != (Some(layer), absorb) {
+            *self = Place { layer: Some(layer), absorb, ..Place::default() };
+        }
+    }
+}
+
 impl Layering {
     /// There may be a layer that nobody needs.
     pub(crate) fn wake(&self) {
@@ -120,29 +134,64 @@ impl Volume {
     async fn layer_step(&self) -> Result<bool> {
         self.alive()?;
         let mut place = self.layering.place.lock().await;
-        let Some((going, way)) = self.next_layer_to_go().await? else { return Ok(false) };
-        // Before its rows move.
-        self.end_view(going);
-        if place.layer != Some(going) {
-            *place = Place { layer: Some(going), ..Place::default() };
-        }
-        let Some(&family) = FAMILIES.get(place.family) else {
-            self.layer_gone(going, way).await?;
-            *place = Place::default();
+        if let Some((going, way)) = self.next_layer_to_go().await? {
+            // Before its rows move.
+            self.end_view(going);
+            place.is_of(going, None);
+            match self.next_rows(&mut place, going).await? {
+                Some((rows, from)) => {
+                    self.move_rows(way, rows).await?;
+                    place.from = from;
+                }
+                None if place.family < FAMILIES.len() => {}
+                None => {
+                    self.layer_gone(going, way).await?;
+                    *place = Place::default();
+                }
+            }
             return Ok(true);
-        };
-        let prefix = [&[family][..], &going.0.to_be_bytes()].concat();
-        let page = scan(&**self.rows().meta(), &prefix, &place.from, STEP).await?;
-        match page.last() {
-            None => (place.family, place.from) = (place.family + 1, Vec::new()),
-            Some((last, _)) => {
-                let from = after(last);
-                let rows = page.into_iter().map(|(rest, value)| ([&prefix[..], &rest[..]].concat(), value));
-                self.move_rows(way, rows.collect()).await?;
-                place.from = from;
+        }
+        match self.next_to_absorb(place.absorb).await? {
+            Next::Short => return Ok(false),
+            Next::Count(layer) => {
+                // Takes a while, and whoever takes a snapshot meanwhile does not wait for it.
+                drop(place);
+                self.count_rows(layer).await?;
+            }
+            Next::Absorb(absorb) => {
+                place.is_of(absorb.from, Some(absorb));
+                match self.next_rows(&mut place, absorb.from).await? {
+                    Some((rows, from)) => {
+                        self.copy_up(absorb, rows).await?;
+                        place.from = from;
+                    }
+                    None if place.family < FAMILIES.len() => {}
+                    None => {
+                        self.absorbed(absorb).await?;
+                        *place = Place::default();
+                    }
+                }
             }
         }
         Ok(true)
+    }
+
+    /// The next rows of a layer, and where to go on behind them. `None`: a family ends.
+    async fn next_rows(
+        &self,
+        place: &mut Place,
+        layer: Layer,
+    ) -> Result<Option<(Vec<(Vec<u8>, Bytes)>, Vec<u8>)>> {
+        let Some(&family) = FAMILIES.get(place.family) else { return Ok(None) };
+        let prefix = [&[family][..], &layer.0.to_be_bytes()].concat();
+        let page = scan(&**self.rows().meta(), &prefix, &place.from, STEP).await?;
+        let Some((last, _)) = page.last() else {
+            (place.family, place.from) = (place.family + 1, Vec::new());
+            return Ok(None);
+        };
+        let from = after(last);
+        let rows = page.into_iter().map(|(rest, value)| ([&prefix[..], &rest[..]].concat(), value));
+        Ok(Some((rows.collect(), from)))
     }
 
     async fn next_layer_to_go(&self) -> Result<Option<(Layer, Way)>> {
@@ -214,7 +263,7 @@ impl Volume {
     }
 
     /// Whether the row shows in a layer or those below it.
-    async fn shows_in(&self, key: &[u8], top: Option<Layer>) -> Result<bool> {
+    pub(super) async fn shows_in(&self, key: &[u8], top: Option<Layer>) -> Result<bool> {
         let mut next = top;
         while let Some(at) = next {
             if let Some(value) = self.rows().meta().get(&in_layer(key, at)).await? {
@@ -242,6 +291,10 @@ impl Volume {
             tx.head(Head { chain: without(&chain), other: false });
         }
         self.commit_bare(tx.done()).await?;
+        if let Way::Merge(above, _) = way {
+            self.layering.sizes.add(above, going);
+        }
+        self.layering.sizes.forget(going);
         // It is empty, so a view that is opened right now with the old layers sees the same.
         for view in self.views.lock().values().filter_map(Weak::upgrade) {
             view.set_chain(without);

@@ -8,9 +8,8 @@
 //! 4. It puts one [`change::Change`] together and hands it, with its locks, to the committer ([`commit`]), which makes it
 //!    one atomic batch, brings the caches up to date and lets go of the locks.
 //!
-//! Reads of attributes and names are answered from the caches without any lock: what is cached is what was last
-//! committed. Reads of bytes hold the inode's lock shared while they look up where the bytes are, not while they fetch
-//! them.
+//! Attributes and names are read from the caches without any lock: what is cached is what was last committed. Reads of
+//! bytes hold the inode's lock shared while they look up where the bytes are, not while they fetch them.
 
 use crate::api::{Caller, Result};
 use crate::error::StoreError;
@@ -43,6 +42,7 @@ mod copy;
 mod create;
 mod damage;
 mod dirs;
+mod flatten;
 mod free;
 mod freeze;
 mod gc;
@@ -132,6 +132,8 @@ pub struct Config {
     pub min_part_bytes: u64,
     /// Maps of more rows are shared by reference to the whole, smaller ones row by row.
     pub few_rows: usize,
+    /// A look goes through so many layers at most; longer chains are made shorter in the background.
+    pub layers: usize,
     /// Size of a full pack; [`crate::pack::PACK_BYTES`] but for tests.
     pub pack_bytes: u32,
     /// How room is given back.
@@ -140,7 +142,7 @@ pub struct Config {
     pub label: Option<String>,
     /// Bytes of a journal file: the step of replay, and the most that one commit may take.
     pub journal_file_bytes: u64,
-    /// The directory whose filesystem tells how much room there is, when there is no quota.
+    /// Whose filesystem tells how much room there is, when there is no quota.
     pub directory: Option<std::path::PathBuf>,
 }
 
@@ -155,6 +157,7 @@ impl Default for Config {
             linger: LINGER,
             min_part_bytes: 5 << 20,
             few_rows: 64,
+            layers: 8,
             pack_bytes: crate::pack::PACK_BYTES,
             gc: GcConfig::default(),
             label: None,
@@ -201,9 +204,7 @@ impl std::fmt::Debug for Volume {
 }
 
 impl Volume {
-    /// Opens a volume; an empty one gets its root directory. Must be called within a tokio runtime, which runs the
-    /// committer.
-    ///
+    /// Opens a volume; an empty one gets its root directory. The tokio runtime of the caller runs the committer.
     /// Orphans of before (files that were unlinked but open) are kept until
     /// [`purge_orphans`](crate::api::Tree::purge_orphans).
     pub async fn open(parts: Parts) -> Result<Arc<Volume>> {
@@ -289,15 +290,9 @@ impl Volume {
     ///
     /// Inodes that linger are left to the next open, as orphans: closing waits for nothing.
     pub async fn close(&self) -> Result<()> {
-        if let Some(reaper) = self.reaper.get() {
-            reaper.stop();
-        }
-        if let Some(sweeper) = self.sweeper.get() {
-            sweeper.stop();
-        }
-        if let Some(merger) = self.merger.get() {
-            merger.stop();
-        }
+        self.reaper.get().into_iter().for_each(linger::Reaper::stop);
+        self.sweeper.get().into_iter().for_each(sweep::Sweeper::stop);
+        self.merger.get().into_iter().for_each(layers::Merger::stop);
         if let Some(collector) = self.collector.get() {
             collector.stop().await;
         }

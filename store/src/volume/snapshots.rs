@@ -36,6 +36,7 @@ impl Snapshots for Volume {
         check_name(name)?;
         self.alive()?;
         let info = self.take_snapshot(cx, name).await?;
+        self.layering.wake();
         crate::api::Tree::sync(self).await?;
         Ok(info)
     }

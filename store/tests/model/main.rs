@@ -68,6 +68,8 @@ fn with_small_parts(dir: &Path) -> LocalOptions {
         window_bytes: 32 << 10,
         // So are maps.
         few_rows: 2,
+        // And chains.
+        layers: 3,
         // Small, so that packs die and are rewritten; when, the run decides.
         pack_bytes: 256 << 10,
         gc: GcConfig { interval: std::time::Duration::ZERO, bytes_per_second: 0 },
