@@ -211,6 +211,27 @@ async fn a_new_data_key_reaches_an_open_volume_and_the_old_one_goes_on_reading()
     }
 }
 
+/// The secret of a bucket elsewhere is sealed once, and opens whatever keys are replaced.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_secret_of_a_bucket_elsewhere_outlives_every_rotation() {
+    let _one = STRIKES.lock().await;
+    let dir = tempfile::tempdir().unwrap();
+    let realm = open(dir.path(), masters(&[1])).await.unwrap();
+    realm.tenant_create(&acme()).await.unwrap();
+    realm.tenant_rotate_key(&acme()).await.unwrap();
+    let bucket = realm.bucket_attach(&acme(), &photos(), elsewhere("t0p-s3cr3t")).await.unwrap();
+    realm.tenant_rotate_key(&acme()).await.unwrap();
+    realm.rotate_master(master(2), "key 2").await.unwrap();
+    realm.tenant_rotate_key(&acme()).await.unwrap();
+    assert_eq!(realm.external_secret(&bucket).await.unwrap().unwrap().as_str(), "t0p-s3cr3t");
+    realm.close().await.unwrap();
+    drop(realm);
+    assert_eq!(holders(dir.path(), b"t0p-s3cr3t"), Vec::<std::path::PathBuf>::new());
+    let realm = open(dir.path(), masters(&[2])).await.unwrap();
+    let bucket = realm.buckets(Some(&acme())).await.unwrap().remove(0);
+    assert_eq!(realm.external_secret(&bucket).await.unwrap().unwrap().as_str(), "t0p-s3cr3t");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn checkpoints_open_by_the_key_that_sealed_them() {
     let dir = tempfile::tempdir().unwrap();

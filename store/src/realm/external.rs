@@ -65,12 +65,21 @@ impl SealedSecret {
     }
 
     fn open(&self, key: &Arc<TenantKeys>, volume: VolumeId) -> Result<Zeroizing<String>, SealError> {
+        let keys = key.volume(volume);
         let mut sealed = Zeroizing::new(self.sealed.clone());
-        let plain = key.volume(volume).secret(&self.salt)?;
-        let plain = plain.open(0, &volume.get().to_be_bytes(), &mut sealed)?;
-        let plain = std::str::from_utf8(plain).map_err(|_| SealError::Open)?;
-        Ok(Zeroizing::new(plain.to_owned()))
+        let bound = volume.get().to_be_bytes();
+        if let Ok(plain) = keys.secret(&self.salt)?.open(0, &bound, &mut sealed) {
+            return text(plain);
+        }
+        // As it was sealed first. The attempt has left no sealed bytes behind.
+        sealed.copy_from_slice(&self.sealed);
+        text(keys.first_secret(&self.salt)?.open(0, &bound, &mut sealed)?)
     }
+}
+
+fn text(plain: &[u8]) -> Result<Zeroizing<String>, SealError> {
+    let plain = std::str::from_utf8(plain).map_err(|_| SealError::Open)?;
+    Ok(Zeroizing::new(plain.to_owned()))
 }
 
 impl Realm {
@@ -106,5 +115,46 @@ impl SealedSecret {
     /// None yet.
     pub fn none() -> SealedSecret {
         SealedSecret { salt: [0; 32], sealed: Vec::new() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+    use crate::seal::{KeyGeneration, TenantKey};
+    use mooring_policy::rng::SeededRandom;
+    use std::collections::BTreeMap;
+
+    fn keys(hash: &TenantKey, data: &TenantKey, generation: u16) -> Arc<TenantKeys> {
+        let current = (KeyGeneration(generation), data.clone());
+        Arc::new(TenantKeys::new(hash.hash_key(), current, BTreeMap::new()))
+    }
+
+    #[test]
+    fn a_secret_opens_when_the_data_key_of_its_time_is_gone() {
+        let random = SeededRandom::new(1);
+        let [first, third, other] = [0; 3].map(|_| TenantKey::generate(&random));
+        let then = keys(&first, &first, 1);
+        let sealed = SealedSecret::seal(&then, VolumeId(7), "s3cr3t", &random).unwrap();
+        assert!(!String::from_utf8_lossy(&sealed.sealed).contains("s3cr3t"));
+        let now = keys(&first, &third, 3);
+        assert_eq!(sealed.open(&now, VolumeId(7)).unwrap().as_str(), "s3cr3t");
+        assert!(sealed.open(&now, VolumeId(8)).is_err());
+        assert!(sealed.open(&keys(&other, &third, 3), VolumeId(7)).is_err());
+        now.destroy();
+        assert!(sealed.open(&now, VolumeId(7)).is_err());
+    }
+
+    #[test]
+    fn what_was_sealed_by_the_first_data_key_opens() {
+        let random = SeededRandom::new(2);
+        let [first, second] = [0; 2].map(|_| TenantKey::generate(&random));
+        let keys = keys(&first, &first, 1);
+        let (salt, mut sealed) = ([9; 32], b"s3cr3t".to_vec());
+        let cipher = keys.volume(VolumeId(7)).first_secret(&salt).unwrap();
+        cipher.seal_tail(0, &VolumeId(7).get().to_be_bytes(), &mut sealed, 0).unwrap();
+        keys.rotate(KeyGeneration(2), second);
+        assert_eq!(SealedSecret { salt, sealed }.open(&keys, VolumeId(7)).unwrap().as_str(), "s3cr3t");
     }
 }

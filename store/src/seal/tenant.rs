@@ -208,8 +208,17 @@ impl VolumeKeys {
         self.derive(generation, "mooring 2026-11 journal v1", salt)
     }
 
-    /// The cipher of a secret that is kept for the volume under this salt: by the first data key, which goes last.
+    /// The cipher of a secret that is kept for the volume under this salt. It follows from the key that stays when data
+    /// keys are replaced and forgotten: the secret is a row that is sealed once and must open as long as its tenant is.
     pub fn secret(&self, salt: &[u8; 32]) -> Result<Cipher, SealError> {
+        if self.tenant.data.read().is_empty() {
+            return Err(SealError::NoGeneration { generation: self.generation().0 });
+        }
+        self.derive_from(&self.tenant.hash.0, "mooring 2026-11 volume secret v2", salt)
+    }
+
+    /// The cipher that secrets had first: by the first data key.
+    pub fn first_secret(&self, salt: &[u8; 32]) -> Result<Cipher, SealError> {
         self.derive(KeyGeneration::FIRST, "mooring 2026-11 volume secret v1", salt)
     }
 
@@ -225,8 +234,12 @@ impl VolumeKeys {
     fn derive(&self, generation: KeyGeneration, context: &str, salt: &[u8]) -> Result<Cipher, SealError> {
         let data = self.tenant.data.read();
         let key = data.get(&generation).ok_or(SealError::NoGeneration { generation: generation.0 })?;
+        self.derive_from(&key.0, context, salt)
+    }
+
+    fn derive_from(&self, key: &[u8; 32], context: &str, salt: &[u8]) -> Result<Cipher, SealError> {
         let mut hasher = blake3::Hasher::new_derive_key(context);
-        hasher.update(&key.0);
+        hasher.update(key);
         hasher.update(&self.volume.get().to_be_bytes());
         hasher.update(salt);
         let mut key = *hasher.finalize().as_bytes();

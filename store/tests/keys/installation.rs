@@ -10,7 +10,7 @@ use mooring_protocol::types::{Ino, NewNode};
 use mooring_store::api::{Tree, WriteAt};
 use mooring_store::backend::DataDir;
 use mooring_store::memory::Memory;
-use mooring_store::realm::{Durability, Realm, RealmError, RealmOptions};
+use mooring_store::realm::{Attach, Durability, External, Realm, RealmError, RealmOptions, SealedSecret};
 use mooring_store::seal::{MasterKey, MasterKeys};
 use mooring_store::volume::{Config, LocalOptions, Volume};
 use std::os::unix::fs::PermissionsExt;
@@ -55,6 +55,25 @@ pub fn acme() -> TenantId {
 
 pub fn photos() -> BucketName {
     "photos".parse().unwrap()
+}
+
+/// A bucket of another service, entered with this secret.
+pub fn elsewhere(secret: &str) -> Attach {
+    let external = External {
+        endpoint: None,
+        region: "here".to_owned(),
+        bucket: "shop".to_owned(),
+        prefix: String::new(),
+        path_style: false,
+        access_key: "key".to_owned(),
+        secret: SealedSecret::none(),
+        read_only: false,
+        refresh_ms: 5000,
+        owner: (0, 0),
+        modes: (0o644, 0o755),
+        spool_bytes: 1 << 20,
+    };
+    Attach { external, secret: secret.to_owned().into() }
 }
 
 pub async fn volume(dir: &Path, realm: &Realm, tenant: &TenantId) -> Arc<Volume> {
