@@ -19,6 +19,7 @@
 //! ```
 //!
 //! - [`vm`] boots guests and takes them down; [`guest`] runs commands in them.
+//! - [`disk`] is a disk that can be made to fail, for the gateway's data.
 //! - [`e2e`] puts the two together on this host, with an agent for each VM.
 //! - [`host`] runs gateway and agent on this host.
 //! - [`ceph`] is a real distributed store, whose parts can be killed.
@@ -34,6 +35,7 @@
 
 pub mod artifacts;
 pub mod ceph;
+pub mod disk;
 pub mod e2e;
 pub mod figures;
 pub mod guest;
