@@ -174,7 +174,11 @@ async fn nothing_in_clear(mut site: Site, folders: &[PathBuf]) -> Result<()> {
     through_s3(&site.sdk("acme").await?, &tag).await?;
     let secrets = [through_commands(&site, &tag).await?, attach_elsewhere(&site, &other, &tag).await?];
     let from = mount.join(tag.mark("directory")).join(tag.mark("small"));
-    work(move || Ok(ensure!(!fs::read(from)?.is_empty(), "nothing was written"))).await?;
+    work(move || {
+        ensure!(!fs::read(from)?.is_empty(), "nothing was written");
+        Ok(())
+    })
+    .await?;
 
     let forms = [tag.forms(), secrets.to_vec()].concat();
     let look = |when: &'static str| {
