@@ -111,7 +111,13 @@ pub async fn carry_out(life: &Life, number: usize, op: &Op) -> Result<bool> {
     Ok(false)
 }
 
-async fn put(life: &Life, number: usize, path: &str, data: &[Bytes], source: Option<(Ino, u64)>) -> Result<()> {
+async fn put(
+    life: &Life,
+    number: usize,
+    path: &str,
+    data: &[Bytes],
+    source: Option<(Ino, u64)>,
+) -> Result<()> {
     let (volume, cx) = (&*life.volume, life.caller());
     let staged = volume.stage(&cx).await?;
     let done = async {

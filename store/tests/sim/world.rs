@@ -59,6 +59,8 @@ pub struct Life {
     pub over: Cell<bool>,
     /// A fault may strike: errors of the disk are no surprise.
     pub weather: Cell<bool>,
+    /// What it left was held to the promises.
+    pub judged: Cell<bool>,
     pub steps: Cell<u64>,
     pub log: RefCell<Vec<String>>,
     /// Held shared by who changes something, exclusively by a restore.
@@ -82,7 +84,8 @@ impl Life {
 
 impl Drop for Life {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        // Also when it is dropped because it is stuck.
+        if std::thread::panicking() || !self.judged.get() {
             let log = self.log.borrow();
             let from = log.len().saturating_sub(40);
             eprintln!("last operations:\n  {}", log[from..].join("\n  "));
@@ -158,6 +161,7 @@ impl World {
             stamps: Cell::new(0),
             over: Cell::new(false),
             weather: Cell::new(false),
+            judged: Cell::new(false),
             steps: Cell::new(0),
             log: RefCell::default(),
             gate: tokio::sync::RwLock::new(()),
@@ -221,7 +225,7 @@ impl World {
             client.borrow_mut().goes_on_with(lines);
         }
         volume.close().await.unwrap();
-        drop(life);
+        life.judged.set(true);
     }
 
     /// After the last life, one bit turns in each pack in turn: every file is read as it was, or is an error.
