@@ -159,6 +159,7 @@ async fn a_disk_that_fails_for_a_while_is_told_and_waited_for() {
         assert_eq!(site.volume.check().await.unwrap().findings, [], "{what}");
     }
     reads_that_fail_harm_nothing_else(&site).await;
+    the_collector_finishes_what_could_not_be(&mut site).await;
     site.volume.close().await.unwrap();
     let Site { files, number, .. } = site;
     let site = Site { volume: Volume::open_local(small(dir.path())).await.unwrap(), files, number };
@@ -177,4 +178,24 @@ async fn reads_that_fail_harm_nothing_else(site: &Site) {
     write(&site.volume, "beside", noise(2, 50_000)).await.unwrap();
     disarm();
     assert!(content(&*site.volume, attr.ino).await == noise(1, 50_000));
+}
+
+/// A pack that could not be completed when it was full is completed once its garbage is looked for.
+async fn the_collector_finishes_what_could_not_be(site: &mut Site) {
+    let (cx, before) = (owner(), site.number);
+    arm_always(Point::PackBeforeRename, Strike::Broken);
+    for _ in 0..12 {
+        site.write().await.unwrap();
+    }
+    disarm();
+    for number in before + 1..site.number {
+        let called = format!("f{number}");
+        site.volume.unlink(&cx, Ino::ROOT, &name(&called)).await.unwrap();
+        site.files.remove(&called);
+    }
+    let volume = site.volume.clone();
+    let collecting = tokio::spawn(async move { volume.collect_garbage().await });
+    let done = tokio::time::timeout(WITHIN, collecting).await.expect("collecting garbage ends").unwrap();
+    assert!(done.unwrap().freed_packs > 0);
+    site.read_all().await;
 }

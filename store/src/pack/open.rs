@@ -22,6 +22,8 @@ pub(super) struct OpenPack {
     idle: Condvar,
     /// Held while the file is synced. Set when that failed: the kernel then counts pages as written that are not.
     suspect: Mutex<bool>,
+    /// Held by who finishes the pack: one at a time.
+    pub finishing: Mutex<()>,
 }
 
 struct State {
@@ -52,7 +54,16 @@ impl OpenPack {
         }
         let state = State { next: HEAD_BYTES as u32, writers: 0, full: false, written: Vec::new() };
         let (file, state, idle) = (Arc::new(file), Mutex::new(state), Condvar::new());
-        Ok(Self { id: head.id, file, path, cipher, state, idle, suspect: Mutex::new(false) })
+        Ok(Self {
+            id: head.id,
+            file,
+            path,
+            cipher,
+            state,
+            idle,
+            suspect: Mutex::new(false),
+            finishing: Mutex::new(()),
+        })
     }
 
     /// Takes room for as many of `sizes` as fit below `limit` (one at least in an empty pack), for one write. Returns
@@ -200,15 +211,18 @@ pub(super) fn finish_file(
         std::fs::remove_file(path).map_err(io)?;
         return Ok(None);
     }
-    pass(Point::PackBeforeFooter).map_err(io)?;
-    // What follows the last whole extent is torn, and would stand between it and the footer.
-    file.set_len(end).map_err(io)?;
-    file.write_all_at(&format::footer(written, end as u32), end).map_err(io)?;
-    pass(Point::PackAfterFooter).map_err(io)?;
-    sync()?;
-    pass(Point::PackBeforeRename).map_err(io)?;
     let to = path.with_extension("pack");
-    std::fs::rename(path, &to).map_err(io)?;
+    // An attempt before this one may have got as far as the name: then everything before it is durable.
+    if path.exists() || !to.exists() {
+        pass(Point::PackBeforeFooter).map_err(io)?;
+        // What follows the last whole extent is torn, and would stand between it and the footer.
+        file.set_len(end).map_err(io)?;
+        file.write_all_at(&format::footer(written, end as u32), end).map_err(io)?;
+        pass(Point::PackAfterFooter).map_err(io)?;
+        sync()?;
+        pass(Point::PackBeforeRename).map_err(io)?;
+        std::fs::rename(path, &to).map_err(io)?;
+    }
     pass(Point::PackAfterRename)
         .and_then(|()| failpoints::sync(dir, || File::open(dir)?.sync_all()))
         .map_err(io)?;

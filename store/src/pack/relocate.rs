@@ -56,9 +56,10 @@ impl PackStore {
         Ok(Ready { domain, owner, hash: extent.hash, raw_len: extent.raw_len, encoded })
     }
 
-    /// Completes the pack if it is the open one, so that it can be rewritten and deleted.
+    /// Completes a pack that is open, so that it can be rewritten and deleted: the current one, or one that could not be
+    /// completed when it was full.
     pub async fn seal(self: &Arc<Self>, pack: PackId) -> Result<(), PackError> {
-        let Some(open) = self.take_current(pack) else { return Ok(()) };
+        let Some(open) = self.take_out(pack) else { return Ok(()) };
         let store = Arc::clone(self);
         let sealed = tokio::task::spawn_blocking(move || store.finish(&open)).await;
         sealed.map_err(|error| joined(&self.options, error))?

@@ -277,7 +277,7 @@ impl PackStore {
         let store = Arc::clone(self);
         let finish = move || {
             if let Err(error) = store.finish(&pack) {
-                // It stays readable; the next open finishes it.
+                // It stays readable; the collector or the next open finishes it.
                 tracing::warn!(pack = %pack.id, %error, "cannot finish a full pack yet");
             }
         };
@@ -294,6 +294,11 @@ impl PackStore {
     }
 
     pub(super) fn finish(&self, pack: &Arc<OpenPack>) -> Result<(), PackError> {
+        let _one = pack.finishing.lock();
+        if !self.state.lock().open.contains_key(&pack.id) {
+            // Somebody finished it meanwhile.
+            return Ok(());
+        }
         let done = pack.close(&self.options.dir)?;
         let mut state = self.state.lock();
         state.open.remove(&pack.id);
@@ -331,11 +336,7 @@ impl PackStore {
                 state.current = None;
                 state.open.values().cloned().collect()
             };
-            open.iter().try_for_each(|pack| match store.finish(pack) {
-                // The background finished it first.
-                Err(PackError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(()),
-                other => other,
-            })
+            open.iter().try_for_each(|pack| store.finish(pack))
         };
         tokio::task::spawn_blocking(finish_all).await.map_err(|error| joined(&self.options, error))?
     }
