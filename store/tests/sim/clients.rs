@@ -259,15 +259,15 @@ impl Client {
         let files = wanted.iter().filter(|(_, node)| **node != Node::Dir).map(|(path, _)| path.clone());
         assert_eq!(keys, files.collect::<Vec<_>>(), "client {number}: keys");
     }
+}
 
-    /// Damage is an error, never other bytes.
-    pub async fn read_all_or_errors(&self, volume: &Volume) {
-        for (path, node) in self.lines() {
-            let Node::File { bytes, .. } = node else { continue };
-            let Ok(ino) = find(volume, self.number, path).await else { continue };
-            if let Ok(found) = read(volume, ino).await {
-                assert!(found == *bytes, "client {}: {path} has other bytes", self.number);
-            }
+/// Damage is an error, never other bytes.
+pub async fn read_all_or_errors(volume: &Volume, number: usize, lines: &Lines) {
+    for (path, node) in lines {
+        let Node::File { bytes, .. } = node else { continue };
+        let Ok(ino) = find(volume, number, path).await else { continue };
+        if let Ok(found) = read(volume, ino).await {
+            assert!(found == *bytes, "client {number}: {path} has other bytes");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The world of a run: a volume, its time and its disk, and how its lives follow one another.
 
 use crate::below;
-use crate::clients::Client;
+use crate::clients::{Client, Lines, read_all_or_errors};
 use crate::judge;
 use crate::keeper::{self, Snapshot};
 use crate::volumes::medium::{Fate, Loss, Recorder};
@@ -247,8 +247,9 @@ impl World {
             Ok(volume) => volume,
             Err(error) => return assert!(!packs.is_empty(), "{error:?}"),
         };
-        for client in &self.clients {
-            client.borrow().read_all_or_errors(&volume).await;
+        let all: Vec<Lines> = self.clients.iter().map(|client| client.borrow().lines().clone()).collect();
+        for (number, lines) in all.iter().enumerate() {
+            read_all_or_errors(&volume, number, lines).await;
         }
         let _ = volume.close().await;
     }

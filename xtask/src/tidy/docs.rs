@@ -7,13 +7,21 @@ use anyhow::{Context, Result};
 use super::{Findings, files};
 use crate::shell;
 
-/// The page of promises.
-const SEMANTICS: &str = "docs/semantics.md";
+/// Pages whose every `## ` heading stands beside tests: what is promised, and what lies on the disk.
+const PAGES: [&str; 2] = ["docs/semantics.md", "docs/disk-format.md"];
 
-/// Every promise (a `## ` heading of the semantics page) names at least one test as `` `path/file.rs::name` ``,
-/// and every test named there exists.
+/// Every promise (a `## ` heading of [`PAGES`]) names at least one test as `` `path/file.rs::name` ``, and every test
+/// named there exists.
 pub fn promises_have_tests() -> Result<Findings> {
-    let page = files::text(SEMANTICS)?.with_context(|| format!("{SEMANTICS} is not text"))?;
+    let mut findings = Vec::new();
+    for name in PAGES {
+        let page = files::text(name)?.with_context(|| format!("{name} is not text"))?;
+        findings.extend(tests_of(name, &page));
+    }
+    Ok(findings)
+}
+
+fn tests_of(page_name: &str, page: &str) -> Findings {
     let mut findings = Vec::new();
     let mut sections = page.split("\n## ");
     sections.next();
@@ -23,20 +31,20 @@ pub fn promises_have_tests() -> Result<Findings> {
         let heading = section.lines().next().unwrap_or_default();
         let tests: Vec<_> = code_spans(section).filter_map(|span| span.split_once(".rs::")).collect();
         if tests.is_empty() {
-            findings.push(format!("{SEMANTICS}: \"{heading}\" names no test; add `path/file.rs::test_name`"));
+            findings.push(format!("{page_name}: \"{heading}\" names no test; add `path/file.rs::test_name`"));
         }
         for (file, name) in tests {
             let path = format!("{file}.rs");
             let there = files::text(&path).ok().flatten().is_some_and(|text| has_test(&text, name));
             if !there {
-                findings.push(format!("{SEMANTICS}: \"{heading}\" names {path}::{name}, which is no test"));
+                findings.push(format!("{page_name}: \"{heading}\" names {path}::{name}, which is no test"));
             }
         }
     }
     if promises == 0 {
-        findings.push(format!("{SEMANTICS} holds no promise (a `## ` heading)"));
+        findings.push(format!("{page_name} holds no promise (a `## ` heading)"));
     }
-    Ok(findings)
+    findings
 }
 
 /// Whether `text` has a function of that name with a test attribute in the lines above it.
