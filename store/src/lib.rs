@@ -11,6 +11,7 @@ pub mod checkpoint;
 pub mod conformance;
 pub mod error;
 pub mod failpoints;
+pub mod home;
 pub mod journal;
 pub mod keys;
 pub mod memory;
