@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use axum::extract::Request;
+use axum::middleware::{self, Next};
+use axum::response::IntoResponse;
 use mooring_policy::access::CredentialKey;
 use mooring_policy::principal::Principal;
 use mooring_policy::time::Timestamp;
-use mooring_protocol::api::{Damage, GatewayStatus, SessionStatus, VolumeStatus};
+use mooring_protocol::api::{Damage, GatewayStatus, HomeStatus, SessionStatus, VolumeStatus};
 use mooring_s3::{S3Config, S3Deps};
 use mooring_store::realm::Vm;
 use tower::ServiceExt;
@@ -76,11 +79,27 @@ impl Gateway {
 
     /// S3 over this gateway's buckets.
     pub fn s3(self: &Arc<Self>, domains: Vec<String>) -> axum::Router {
-        mooring_s3::router(S3Deps {
+        let router = mooring_s3::router(S3Deps {
             buckets: Arc::new(RealmBuckets::new(Arc::clone(&self.core))),
             credentials: Arc::new(RealmCredentials::new(Arc::clone(self))),
             config: S3Config { domains, ..S3Config::default() },
-        })
+        });
+        self.while_serving(router)
+    }
+
+    /// The router, while this gateway may serve. Whoever asks later is told to ask again, and comes to the one that may.
+    fn while_serving(&self, router: axum::Router) -> axum::Router {
+        let standing = Arc::clone(self.core.standing());
+        router.layer(middleware::from_fn(move |request: Request, next: Next| {
+            let standing = Arc::clone(&standing);
+            async move {
+                if standing.serves() {
+                    return next.run(request).await;
+                }
+                let again = [(http::header::RETRY_AFTER, "1"), (http::header::CONNECTION, "close")];
+                (http::StatusCode::SERVICE_UNAVAILABLE, again).into_response()
+            }
+        }))
     }
 
     /// What it is doing.
@@ -113,6 +132,12 @@ impl Gateway {
             volumes: volumes.collect(),
             sessions: sessions.collect(),
             damage: self.damage().await,
+            home: self.core.elsewhere().map(|there| HomeStatus {
+                gateway: there.own().to_owned(),
+                epoch: there.epoch(),
+                connected: there.connected(),
+            }),
+            lost: self.core.standing().lost(),
         }
     }
 
@@ -157,7 +182,8 @@ pub struct Doors {
 impl Doors {
     /// The routers, made once.
     pub fn new(gateway: &Arc<Gateway>, domains: Vec<String>) -> Arc<Doors> {
-        Arc::new(Doors { s3: gateway.s3(domains), api: api::tenant_router(Arc::clone(gateway)) })
+        let api = gateway.while_serving(api::tenant_router(Arc::clone(gateway)));
+        Arc::new(Doors { s3: gateway.s3(domains), api })
     }
 }
 

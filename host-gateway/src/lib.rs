@@ -6,6 +6,7 @@ pub mod buckets;
 pub mod cli;
 pub mod core;
 pub mod gateway;
+pub mod homes;
 pub mod integrity;
 pub mod log;
 pub mod master;

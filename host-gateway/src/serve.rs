@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mooring_policy::rng::{Random, SystemRandom};
-use mooring_policy::time::SystemClock;
+use mooring_policy::time::{Clock, SystemClock};
 use mooring_policy::token;
 use mooring_store::backend::{BackendError, Backing, DataDir, StoreConfig, host_name};
 use mooring_store::memory::Memory;
@@ -23,9 +23,13 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::core::limits::Limits;
 use crate::core::listen::ListenError;
+use crate::core::standing::Standing;
 use crate::core::volumes::{InStore, VolumeOptions};
 use crate::core::{Core, CoreDeps, CoreError};
 use crate::gateway::{Doors, Gateway};
+use crate::homes::door::Door;
+use crate::homes::roster::Rosters;
+use crate::homes::{self, Shared};
 use crate::settings::{Settings, SettingsError};
 use crate::{api, log};
 
@@ -77,6 +81,27 @@ pub enum ServeError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The data directory cannot note that it is home's.
+    #[error("cannot note in {path} that this gateway is home")]
+    Note {
+        /// Which directory.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Other gateways cannot come.
+    #[error("cannot listen on {address} for other gateways: choose another with --peers-listen")]
+    Peers {
+        /// Where.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Home no more, and a new process of this program cannot be begun.
+    #[error("another gateway has taken over, and this one cannot begin anew: start it again")]
+    StartOver(#[source] io::Error),
     /// Signals cannot be waited for.
     #[error("cannot wait for signals")]
     Signals(#[source] io::Error),
@@ -88,18 +113,33 @@ pub enum ServeError {
 /// [`ServeError`] when it cannot start.
 pub async fn serve(settings: Settings) -> Result<(), ServeError> {
     log::start(settings.log(), settings.log_format())?;
-    let core = open(&settings).await?;
+    if let Some(peers) = settings.peers.config()? {
+        return homes::run(settings, peers).await;
+    }
+    home(&settings, None, stop_signal()).await
+}
+
+/// Serves until `stop`; among others when `shared` says how.
+pub(crate) async fn home(
+    settings: &Settings,
+    shared: Option<Shared>,
+    stop: impl Future<Output = io::Result<()>>,
+) -> Result<(), ServeError> {
+    let core = open(settings, shared.as_ref()).await?;
     let gateway = Gateway::new(Arc::clone(&core)).await?;
     core.keep_scrubbed(settings.scrub());
     core.set_http(Doors::new(&gateway, settings.s3_domains()));
+    if let Some(shared) = shared {
+        admit_others(&gateway, settings, shared).await?;
+    }
     core.listen_all().await?;
     core.listeners().listen_vsock();
     if let Some(address) = settings.tls {
-        let bound = core.listeners().listen_tls(address, tls(&settings)?).await?;
+        let bound = core.listeners().listen_tls(address, tls(settings)?).await?;
         tracing::info!(%bound, "files, S3 and API over TLS");
     }
     if let Some(address) = settings.s3()? {
-        serve_s3(&gateway, address, &settings).await?;
+        serve_s3(&gateway, address, settings).await?;
     }
     let path = settings.admin_socket();
     let admin = bind_admin(&path).map_err(|source| ServeError::Admin { path: path.clone(), source })?;
@@ -108,7 +148,7 @@ pub async fn serve(settings: Settings) -> Result<(), ServeError> {
     let serving =
         axum::serve(admin, api::admin_router(gateway)).with_graceful_shutdown(stopping.cancelled_owned());
     let serving = tokio::spawn(serving.into_future());
-    stop_signal().await.map_err(ServeError::Signals)?;
+    stop.await.map_err(ServeError::Signals)?;
     tracing::info!("stopping: saying goodbye, finishing what is under way");
     core.shutdown().await;
     serving.abort();
@@ -118,7 +158,20 @@ pub async fn serve(settings: Settings) -> Result<(), ServeError> {
     Ok(())
 }
 
-async fn open(settings: &Settings) -> Result<Arc<Core>, ServeError> {
+/// Opens the door for other gateways.
+async fn admit_others(gateway: &Arc<Gateway>, settings: &Settings, shared: Shared) -> Result<(), ServeError> {
+    let core = &gateway.core;
+    let rosters = Rosters::new(&shared.peers.name, shared.epoch);
+    rosters.set_core(core);
+    core.set_elsewhere(rosters.clone());
+    let (address, epoch) = (shared.peers.listen, shared.epoch);
+    let s3 = gateway.s3(settings.s3_domains());
+    let admin = api::admin_router(Arc::clone(gateway));
+    let door = Door { core: Arc::clone(core), rosters, s3, admin, epoch };
+    door.open(address, &shared.tls).await.map_err(|source| ServeError::Peers { address, source })
+}
+
+async fn open(settings: &Settings, shared: Option<&Shared>) -> Result<Arc<Core>, ServeError> {
     let data = DataDir::open(settings.data_dir())?;
     let random: Arc<dyn Random> = Arc::new(SystemRandom);
     let store = match settings.store.config()? {
@@ -130,20 +183,22 @@ async fn open(settings: &Settings) -> Result<Arc<Core>, ServeError> {
         Some(store) => store.backing.has_data().await?,
     };
     let master = crate::master::gather(settings, has_data, &*random).await?;
+    let clock = shared.map_or_else(|| Arc::new(SystemClock::new()) as Arc<dyn Clock>, |s| s.clock.clone());
+    let standing = shared.map_or_else(|| Standing::alone(clock.clone()), |s| s.standing.clone());
     let memory = Memory::new(settings.cache_bytes());
     let realm_options = RealmOptions {
         data,
         master: Arc::new(master),
         cache: memory.blocks(),
         random,
-        clock: Arc::new(SystemClock::new()),
+        clock,
     };
     let max_open = settings.max_open.unwrap_or(64);
     let config = Config { gc: settings.gc(), ..Config::default() };
     let volumes = VolumeOptions { config, max_open, memory, store };
     let token_realm = token::Realm { issuer: "mooring".to_owned(), audience: "mooring".to_owned() };
     let limits = Limits::default();
-    Ok(Core::open(CoreDeps { store: realm_options, volumes, token_realm, limits }).await?)
+    Ok(Core::open(CoreDeps { store: realm_options, volumes, token_realm, limits, standing }).await?)
 }
 
 async fn in_store(
@@ -156,7 +211,7 @@ async fn in_store(
     Ok(InStore { backing, owner: host_name(), accept_loss: settings.store.accept_loss() })
 }
 
-fn tls(settings: &Settings) -> Result<Arc<rustls::ServerConfig>, ServeError> {
+pub(crate) fn tls(settings: &Settings) -> Result<Arc<rustls::ServerConfig>, ServeError> {
     use rustls::pki_types::pem::PemObject;
     use rustls::pki_types::{CertificateDer, PrivateKeyDer};
     let path = |p: &Option<PathBuf>| p.clone().unwrap_or_default();
@@ -189,7 +244,7 @@ async fn serve_s3(
 }
 
 /// A socket that a gateway left behind is replaced; one that is answered is somebody's.
-fn bind_admin(path: &Path) -> io::Result<UnixListener> {
+pub(crate) fn bind_admin(path: &Path) -> io::Result<UnixListener> {
     if let Some(dir) = path.parent() {
         std::fs::create_dir_all(dir)?;
     }
@@ -205,7 +260,7 @@ fn bind_admin(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-async fn stop_signal() -> io::Result<()> {
+pub(crate) async fn stop_signal() -> io::Result<()> {
     let mut term = signal(SignalKind::terminate())?;
     let mut int = signal(SignalKind::interrupt())?;
     tokio::select! {

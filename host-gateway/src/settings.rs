@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::core::scrub::ScrubPolicy;
+use crate::homes::settings::PeerSettings;
 use crate::store_settings::StoreSettings;
 
 /// Where the file is looked for when `--config` names none. It may be absent.
@@ -106,6 +107,10 @@ pub struct Settings {
     #[command(flatten)]
     #[serde(default, skip_serializing_if = "StoreSettings::is_empty")]
     pub store: StoreSettings,
+    /// Other gateways on the same store.
+    #[command(flatten)]
+    #[serde(default, skip_serializing_if = "PeerSettings::is_empty")]
+    pub peers: PeerSettings,
     /// What to log, as tracing directives [default: info,slatedb=warn,s3s=off]
     #[arg(long, env = "MOORING_LOG", value_name = "DIRECTIVES")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -192,6 +197,7 @@ impl Settings {
             max_open: self.max_open.or(below.max_open),
             gc_mib_per_second: self.gc_mib_per_second.or(below.gc_mib_per_second),
             store: self.store.over(below.store),
+            peers: self.peers.over(below.peers),
             log: self.log.or(below.log),
             log_format: self.log_format.or(below.log_format),
         }

@@ -400,6 +400,9 @@ pub struct Vm {
     pub generation: u64,
     /// Sessions now open.
     pub sessions: u64,
+    /// The gateway of its host, where several share a store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<String>,
 }
 
 /// `POST /v1/keys`.
@@ -449,6 +452,23 @@ pub struct GatewayStatus {
     /// Bytes that cannot be read, of volumes now open.
     #[serde(default)]
     pub damage: Vec<Damage>,
+    /// Which gateway answers here, where several share a store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home: Option<HomeStatus>,
+    /// Why nothing is served any more: another gateway has taken over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<String>,
+}
+
+/// The gateway that is home, in [`GatewayStatus`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HomeStatus {
+    /// Its name.
+    pub gateway: String,
+    /// Raised with each take-over.
+    pub epoch: u64,
+    /// The other gateways that are connected to it.
+    pub connected: Vec<String>,
 }
 
 /// A volume in [`GatewayStatus`].

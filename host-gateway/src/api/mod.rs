@@ -28,6 +28,10 @@ pub use asker::Asker;
 /// Largest body of a request, bytes: the API takes words, not data.
 const MAX_BODY: usize = 64 << 10;
 
+/// The operator came in at another gateway, of this name.
+#[derive(Clone, Debug)]
+pub struct Via(pub String);
+
 /// What handlers work with.
 #[derive(Clone)]
 pub struct Api {

@@ -1,13 +1,13 @@
 //! `/v1/vms`: the operator's.
 
-use axum::Json;
+use axum::{Extension, Json};
 use axum::extract::{Path, State};
 use http::StatusCode;
 use mooring_policy::ids::VmId;
 use mooring_protocol::api::{Channel, Vm, VmAttach};
 use mooring_store::realm;
 
-use super::Api;
+use super::{Api, Via};
 use super::asker::Asker;
 use super::error::ApiFailure;
 use crate::shares::failure;
@@ -37,6 +37,7 @@ fn row(api: &Api, vm: realm::Vm) -> Vm {
         generation: vm.generation.get(),
         tenant: vm.tenant,
         vm: vm.name,
+        gateway: vm.gateway,
     }
 }
 
@@ -47,16 +48,29 @@ pub(super) async fn list(State(api): State<Api>) -> Result<Json<Vec<Vm>>, ApiFai
 
 pub(super) async fn attach(
     State(api): State<Api>,
+    via: Option<Extension<Via>>,
     Json(body): Json<VmAttach>,
 ) -> Result<(StatusCode, Json<Vm>), ApiFailure> {
+    let own = api.core.elsewhere().map(|there| there.own().to_owned());
+    // The VM runs where the operator speaks.
+    let host = via.map(|Extension(Via(gateway))| gateway).or_else(|| own.clone());
+    let mut before = None;
     // A VM attached again is a new boot, perhaps by another channel: what its earlier one had ends first.
     if let Ok(old) = api.core.realm().vm(&body.tenant, &body.vm).await {
-        api.core.unlisten(&old).await;
+        if old.gateway.is_none() || old.gateway.as_deref() == own.as_deref() {
+            api.core.unlisten(&old).await;
+        }
         api.core.end_vm(&body.tenant, &body.vm);
+        before = old.gateway.clone().filter(|gateway| Some(gateway) != host.as_ref()).map(|_| old);
     }
-    let made =
-        api.core.realm().vm_attach(&body.tenant, &body.vm, stored(body.channel)).await.map_err(failure)?;
+    let channel = stored(body.channel);
+    let made = api.core.realm().vm_attach_at(&body.tenant, &body.vm, channel, host.as_deref()).await;
+    let made = made.map_err(failure)?;
     api.core.reload().await.map_err(ApiFailure::internal)?;
+    if let Some(old) = before {
+        // It has moved to another host: the gateway there lets go of its channel.
+        api.core.unlisten(&old).await;
+    }
     if let Err(error) = api.core.listen(&made).await {
         // Attached and deaf would be worse than not attached.
         api.core.realm().vm_detach(&made.tenant, &made.name).await.map_err(failure)?;

@@ -43,8 +43,17 @@ fn text(s: &GatewayStatus) -> String {
         [] => String::new(),
         all => format!("\n\ndamaged: these bytes cannot be read\n{}", damage_table(all)),
     };
+    let home = s.home.as_ref().map(|home| {
+        let others = match &home.connected[..] {
+            [] => "no other gateway is connected".to_owned(),
+            some => format!("connected: {}", some.join(", ")),
+        };
+        format!("\nhome is {} (epoch {}); {others}", home.gateway, home.epoch)
+    });
+    let lost = s.lost.as_ref().map(|why| format!("\nNOTHING IS SERVED: {why}"));
+    let (home, lost) = (home.unwrap_or_default(), lost.unwrap_or_default());
     format!(
-        "mooring-gateway {}, up {} s\n\nopen volumes\n{volumes}\n\nsessions\n{sessions}{damage}",
+        "mooring-gateway {}, up {} s{home}{lost}\n\nopen volumes\n{volumes}\n\nsessions\n{sessions}{damage}",
         s.version, s.uptime_s
     )
 }

@@ -104,12 +104,13 @@ pub async fn run(api: &Api, form: Form, command: VmCommand) -> Result<(), ApiErr
             let vms: Vec<Vm> = api.get("/v1/vms").await?;
             form.print(&vms, |all| {
                 table(
-                    ["tenant", "vm", "channel", "generation", "sessions"],
+                    ["tenant", "vm", "channel", "gateway", "generation", "sessions"],
                     all.iter().map(|v| {
                         [
                             v.tenant.to_string(),
                             v.vm.to_string(),
                             describe(&v.channel),
+                            v.gateway.clone().unwrap_or_default(),
                             v.generation.to_string(),
                             v.sessions.to_string(),
                         ]

@@ -128,6 +128,10 @@ impl Gate for Doors {
         &self.clock
     }
 
+    fn serves(&self) -> bool {
+        self.volumes.standing.serves()
+    }
+
     fn random(&self, bytes: &mut [u8]) {
         self.random.fill(bytes);
     }

@@ -52,6 +52,10 @@ pub trait Gate: Send + Sync {
     fn token(&self, who: &Who) -> Result<(String, Timestamp), Status>;
     /// Time.
     fn clock(&self) -> &Arc<dyn Clock>;
+    /// Whether anything may be answered now.
+    fn serves(&self) -> bool {
+        true
+    }
     /// Fills with random bytes.
     fn random(&self, bytes: &mut [u8]);
 }

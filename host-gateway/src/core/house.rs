@@ -49,6 +49,26 @@ pub(super) async fn keep_few_open(doors: Arc<Doors>, sessions: Arc<Sessions>) {
     }
 }
 
+/// Notices that another gateway has taken over: from then on nothing is served from here. Sessions end, so that their
+/// agents drop what they cached; volumes close, and with them every cache.
+pub(super) async fn watch_standing(core: Arc<Core>) {
+    let standing = core.standing().clone();
+    let why = tokio::select! {
+        () = core.sessions().stopping().cancelled() => return,
+        why = standing.until_lost() => why,
+        () = core.realm().taken() => {
+            let why = "another gateway has taken over the registry";
+            standing.lose(why);
+            why.to_owned()
+        }
+    };
+    tracing::error!(why, "this gateway serves no more: start it again to take over in its turn");
+    for session in core.sessions().list() {
+        session.end(&why);
+    }
+    core.doors.volumes.close_all().await;
+}
+
 /// Takes the snapshots that buckets are to have by themselves, and removes those that are too many, until the gateway
 /// stops. When one is due follows from those that are there, so that a stop in between delays it and loses none.
 pub(super) async fn keep_snapshots(core: Arc<Core>) {

@@ -27,10 +27,11 @@ pub mod session;
 pub mod sessions;
 mod snapshots;
 mod space;
+pub mod standing;
 pub mod views;
 pub mod volumes;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -62,6 +63,7 @@ use listen::{HttpDoors, ListenError, Listeners};
 use registry::Registry;
 use scrub::ScrubPolicy;
 use sessions::{Closed, Found, Sessions};
+use standing::Standing;
 use volumes::{VolumeOptions, Volumes};
 
 /// How often a volume that was closed is asked whether everybody has let go of it.
@@ -80,6 +82,8 @@ pub struct CoreDeps {
     pub token_realm: token::Realm,
     /// What one guest may take.
     pub limits: Limits,
+    /// Whether it may serve.
+    pub standing: Arc<Standing>,
 }
 
 /// The core of a gateway.
@@ -90,7 +94,21 @@ pub struct Core {
     reloading: tokio::sync::Mutex<()>,
     sessions: Arc<Sessions>,
     listeners: Arc<Listeners>,
+    elsewhere: OnceLock<Arc<dyn Elsewhere>>,
     tasks: TaskTracker,
+}
+
+/// The other gateways on this store, when there may be some.
+#[async_trait]
+pub trait Elsewhere: Send + Sync {
+    /// What this gateway is called.
+    fn own(&self) -> &str;
+    /// The epoch in which it is home.
+    fn epoch(&self) -> u64;
+    /// The others that are connected.
+    fn connected(&self) -> Vec<String>;
+    /// Has `gateway` look at its VMs anew, of which `vm` was attached or detached; returns when it has, or says why not.
+    async fn refresh(&self, gateway: &str, vm: &Vm) -> Result<(), String>;
 }
 
 /// How a revocation went.
@@ -153,7 +171,7 @@ impl Core {
     /// # Errors
     /// The registry cannot be opened (another gateway has it, a key is missing), or records cannot be kept.
     pub async fn open(deps: CoreDeps) -> Result<Arc<Core>, CoreError> {
-        let CoreDeps { store, volumes, token_realm, limits } = deps;
+        let CoreDeps { store, volumes, token_realm, limits, standing } = deps;
         let realm = match &volumes.store {
             None => Realm::open(store.clone()).await?,
             Some(there) => Realm::open_on(store.clone(), &there.backing, &there.owner).await?,
@@ -167,7 +185,7 @@ impl Core {
                 (realm.clone(), registry.clone()),
                 store.clone(),
                 (volumes, limits),
-                tasks.clone(),
+                (tasks.clone(), standing),
             ),
             registry,
             grace: found.grace().clone(),
@@ -183,6 +201,7 @@ impl Core {
             reloading: tokio::sync::Mutex::new(()),
             sessions,
             listeners,
+            elsewhere: OnceLock::new(),
             tasks,
         });
         core.remove_doomed().await?;
@@ -191,7 +210,13 @@ impl Core {
         core.tasks.spawn(house::keep(core.doors.clone(), core.sessions.clone()));
         core.tasks.spawn(house::keep_few_open(core.doors.clone(), core.sessions.clone()));
         core.tasks.spawn(house::keep_snapshots(core.clone()));
+        core.tasks.spawn(house::watch_standing(core.clone()));
         Ok(core)
+    }
+
+    /// Whether it may serve.
+    pub fn standing(&self) -> &Arc<Standing> {
+        &self.doors.volumes.standing
     }
 
     /// The registry.
@@ -357,7 +382,27 @@ impl Core {
     /// # Errors
     /// A socket cannot be made.
     pub async fn listen(&self, vm: &Vm) -> Result<(), ListenError> {
-        self.listeners.add(vm).await
+        let Some((there, gateway)) = self.host_of(vm) else { return self.listeners.add(vm).await };
+        let failed = |why| ListenError::Elsewhere { gateway: gateway.to_owned(), why };
+        there.refresh(gateway, vm).await.map_err(failed)
+    }
+
+    /// The gateway on a VM's host, when it is another one.
+    fn host_of<'a>(&'a self, vm: &'a Vm) -> Option<(&'a Arc<dyn Elsewhere>, &'a str)> {
+        let there = self.elsewhere.get()?;
+        vm.gateway.as_deref().filter(|gateway| *gateway != there.own()).map(|gateway| (there, gateway))
+    }
+
+    /// Says who the other gateways are. Once, before anything is listened on.
+    pub fn set_elsewhere(&self, elsewhere: Arc<dyn Elsewhere>) {
+        if self.elsewhere.set(elsewhere).is_err() {
+            tracing::error!("the other gateways were named twice; the first stay");
+        }
+    }
+
+    /// The other gateways.
+    pub fn elsewhere(&self) -> Option<&Arc<dyn Elsewhere>> {
+        self.elsewhere.get()
     }
 
     /// Makes the channels of every attached VM. One that fails is logged and does not keep the others away.
@@ -366,6 +411,9 @@ impl Core {
     /// The registry cannot be read.
     pub async fn listen_all(&self) -> Result<(), CoreError> {
         for vm in self.realm.vms(None).await? {
+            if self.host_of(&vm).is_some() {
+                continue;
+            }
             if let Err(error) = self.listen(&vm).await {
                 let source = std::error::Error::source(&error).map(ToString::to_string);
                 tracing::error!(tenant = %vm.tenant, vm = %vm.name, %error, source, "a VM cannot reach the gateway");
@@ -376,7 +424,14 @@ impl Core {
 
     /// Ends a VM's channel.
     pub async fn unlisten(&self, vm: &Vm) {
-        self.listeners.remove(vm).await;
+        match self.host_of(vm) {
+            None => self.listeners.remove(vm).await,
+            Some((there, gateway)) => {
+                if let Err(why) = there.refresh(gateway, vm).await {
+                    tracing::warn!(vm = %vm.name, gateway, why, "a VM's channel is still there; what comes over it is refused");
+                }
+            }
+        }
     }
 
     /// What it is doing.

@@ -25,6 +25,7 @@ use super::error::CoreError;
 use super::limits::Limits;
 use super::registry::Registry;
 use super::space::Budgets;
+use super::standing::Standing;
 use super::views::Views;
 
 /// A volume nobody has used for this long is closed.
@@ -134,6 +135,7 @@ pub struct Volumes {
     tasks: TaskTracker,
     /// Volumes that are open.
     open: AtomicUsize,
+    pub(super) standing: Arc<Standing>,
 }
 
 impl Volumes {
@@ -141,7 +143,7 @@ impl Volumes {
         (realm, registry): (Arc<Realm>, Arc<ArcSwap<Registry>>),
         store: RealmOptions,
         (options, limits): (VolumeOptions, Limits),
-        tasks: TaskTracker,
+        (tasks, standing): (TaskTracker, Arc<Standing>),
     ) -> Volumes {
         Volumes {
             slots: Mutex::new(HashMap::new()),
@@ -153,6 +155,7 @@ impl Volumes {
             limits,
             tasks,
             open: 0.into(),
+            standing,
         }
     }
 
@@ -182,6 +185,10 @@ impl Volumes {
 
     async fn open_engine(&self, bucket: &Bucket) -> Result<Engine, CoreError> {
         let (owner, id) = (&bucket.owner, bucket.volume);
+        if self.standing.lost().is_some() {
+            // Opening takes over: a gateway that was thrown out would throw out its successor.
+            return Err(CoreError::Volume { volume: id, source: StoreError::Fenced });
+        }
         let dir = self.dir(owner, id);
         if let Some(external) =
             super::external::open(&self.realm, bucket, dir.path(), &self.store.clock).await?
@@ -217,6 +224,16 @@ impl Volumes {
             let fresh =
                 super::external::keep_fresh(Arc::downgrade(&coherent), external.clone(), stop.clone());
             self.tasks.spawn(fresh);
+        }
+        if let Some(volume) = engine.own() {
+            let (standing, stopped) = (self.standing.clone(), stop.clone());
+            // Not among the tasks that a stop waits for before it closes volumes.
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = stopped.cancelled() => {}
+                    () = volume.taken() => standing.lose("another gateway has taken a bucket over"),
+                }
+            });
         }
         let (grace, recovered, stopped) = (grace.clone(), coherent.clone(), stop.clone());
         self.tasks.spawn(async move {

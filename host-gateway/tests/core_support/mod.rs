@@ -15,6 +15,7 @@ use mooring_gateway::core::coherent::OneShot;
 use mooring_gateway::core::gate::Gate;
 use mooring_gateway::core::identity::Who;
 use mooring_gateway::core::limits::Limits;
+use mooring_gateway::core::standing::Standing;
 use mooring_gateway::core::volumes::VolumeOptions;
 use mooring_gateway::core::{Core, CoreDeps};
 use mooring_policy::action::ActionSet;
@@ -96,7 +97,8 @@ impl World {
         };
         let volumes = VolumeOptions { config: Default::default(), max_open: 64, memory, store: None };
         let token_realm = token::Realm { issuer: "mooring".into(), audience: "mooring".into() };
-        let core = Core::open(CoreDeps { store, volumes, token_realm, limits }).await.unwrap();
+        let standing = Standing::alone(store.clock.clone());
+        let core = Core::open(CoreDeps { store, volumes, token_realm, limits, standing }).await.unwrap();
         World { core, dir: dir.to_owned(), _temp: temp }
     }
 

@@ -105,6 +105,11 @@ pub trait Meta: Send + Sync + 'static {
         std::future::pending().await
     }
 
+    /// Waits until another gateway has taken the rows over; for ever where none can, or nothing asks the store.
+    async fn taken(&self) {
+        std::future::pending().await
+    }
+
     /// Makes everything durable and lets go of the volume. Later calls fail with [`MetaError::Closed`]. Bounded
     /// in time: what could not be moved out of the journal in time is replayed at the next open.
     async fn close(self: Arc<Self>) -> Result<(), MetaError>;

@@ -84,6 +84,11 @@ impl Realm {
         u16::try_from(id).map_err(|_| RealmError::Exhausted("view"))
     }
 
+    /// Waits until another gateway has taken the registry over; for ever where none can.
+    pub async fn taken(&self) {
+        self.meta.taken().await;
+    }
+
     /// Lets go of the registry.
     pub async fn close(&self) -> Result<(), RealmError> {
         Ok(Arc::clone(&self.meta).close().await?)

@@ -34,6 +34,9 @@ pub struct Vm {
     pub generation: Generation,
     /// When it was last attached.
     pub attached: Timestamp,
+    /// The gateway on whose host it runs, where several share a store; `None` when there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<String>,
 }
 
 fn key(tenant: &TenantId, name: &VmId) -> Vec<u8> {
@@ -48,10 +51,24 @@ impl Realm {
         name: &VmId,
         channel: Channel,
     ) -> Result<Vm, RealmError> {
+        self.vm_attach_at(tenant, name, channel, None).await
+    }
+
+    /// The same for a VM on the host of the gateway called `gateway`. Paths and context ids are that host's own.
+    pub async fn vm_attach_at(
+        &self,
+        tenant: &TenantId,
+        name: &VmId,
+        channel: Channel,
+        gateway: Option<&str>,
+    ) -> Result<Vm, RealmError> {
         let _one = self.changing.lock().await;
         self.tenant(tenant).await?;
         let same = |vm: &Vm| vm.tenant == *tenant && vm.name == *name;
-        let taken = |vm: &Vm| channel != Channel::Tcp && vm.channel.as_ref() == Some(&channel) && !same(vm);
+        let here = |vm: &Vm| vm.gateway.as_deref() == gateway;
+        let taken = |vm: &Vm| {
+            channel != Channel::Tcp && vm.channel.as_ref() == Some(&channel) && here(vm) && !same(vm)
+        };
         let all = self.vms_ever(None).await?;
         if let Some(vm) = all.iter().find(|vm| taken(vm)) {
             return Err(RealmError::ChannelInUse { tenant: vm.tenant.clone(), vm: vm.name.clone() });
@@ -59,7 +76,8 @@ impl Realm {
         let earlier = all.iter().find(|vm| same(vm)).map_or(Generation(0), |vm| vm.generation);
         let generation = earlier.next().ok_or(RealmError::Exhausted("generation"))?;
         let (tenant, name, attached) = (tenant.clone(), name.clone(), self.clock.now());
-        let vm = Vm { tenant, name, channel: Some(channel), generation, attached };
+        let gateway = gateway.map(str::to_owned);
+        let vm = Vm { tenant, name, channel: Some(channel), generation, attached, gateway };
         self.put_vm(&vm).await?;
         Ok(vm)
     }

@@ -143,6 +143,15 @@ impl Upstream {
         progress
     }
 
+    /// Waits until another gateway has the log; for ever when this one lets go first.
+    pub(crate) async fn taken(&self) {
+        let mut progress = self.progress.subscribe();
+        let taken = |now: &Progress| matches!(now.stopped, Some(JournalError::Fenced { .. }));
+        if progress.wait_for(taken).await.is_err() {
+            std::future::pending().await
+        }
+    }
+
     /// The class a sync keeps to.
     #[must_use]
     pub fn class(&self) -> Durability {

@@ -28,6 +28,11 @@ pub struct StoreOptions {
 }
 
 impl Volume {
+    /// Waits until another gateway has taken the volume over; for ever where none can.
+    pub async fn taken(&self) {
+        self.rows().meta().taken().await;
+    }
+
     /// Opens the volume in an object store, or makes it there, and takes it over from whoever had it.
     pub async fn open_on(options: StoreOptions) -> Result<Arc<Volume>> {
         let StoreOptions { place, local, class, accept_loss, owner } = options;

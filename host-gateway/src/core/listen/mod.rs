@@ -10,7 +10,7 @@
 //! A VM's sockets are made when it is attached and at start, and removed when it is detached. Where the host has no
 //! vsock the rest works and one line in the log says so.
 
-mod http;
+pub(crate) mod http;
 mod mux;
 mod tls;
 mod unix;
@@ -22,10 +22,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
+use async_trait::async_trait;
 use mooring_policy::ids::{TenantId, VmId};
 use mooring_policy::principal::Principal;
 use mooring_store::realm::{Channel, Vm};
 use parking_lot::{Mutex, RwLock};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
@@ -41,7 +43,8 @@ pub use http::HttpDoors;
 const MAX_CONNECTIONS: usize = 1024;
 
 /// What a connection is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Port {
     /// Frames: the agent's session.
     Frames,
@@ -79,6 +82,14 @@ pub enum ListenError {
         #[source]
         source: io::Error,
     },
+    /// The VM's host has another gateway, and that cannot listen for it.
+    #[error("gateway {gateway} cannot listen for its VM: {why}")]
+    Elsewhere {
+        /// Which.
+        gateway: String,
+        /// What it said, or that it cannot be reached.
+        why: String,
+    },
 }
 
 /// A VM's sockets.
@@ -87,10 +98,28 @@ struct Channels {
     accepting: Vec<tokio::task::JoinHandle<()>>,
 }
 
+/// A stream of any channel.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+/// Who takes connections to the gateway that serves them, when it is not this one.
+#[async_trait]
+pub trait Carrier: Send + Sync {
+    /// Carries one connection until it ends.
+    async fn carry(&self, stream: Box<dyn Stream>, peer: Peer, port: Port);
+}
+
+/// Where connections are served.
+enum Server {
+    Here { sessions: Arc<Sessions>, http: OnceLock<Arc<dyn HttpDoors>> },
+    Elsewhere(Arc<dyn Carrier>),
+}
+
 /// All listeners.
 pub struct Listeners {
-    sessions: Arc<Sessions>,
-    http: OnceLock<Arc<dyn HttpDoors>>,
+    server: Server,
+    stopping: CancellationToken,
     tasks: TaskTracker,
     vms: Mutex<HashMap<(TenantId, VmId), Channels>>,
     cids: RwLock<HashMap<u32, (Who, Arc<Semaphore>)>>,
@@ -98,9 +127,23 @@ pub struct Listeners {
 
 impl Listeners {
     pub(super) fn new(sessions: Arc<Sessions>, tasks: TaskTracker) -> Arc<Listeners> {
+        let stopping = sessions.stopping().clone();
+        Listeners::over(Server::Here { sessions, http: OnceLock::new() }, stopping, tasks)
+    }
+
+    /// Listeners of a gateway that serves nobody itself.
+    pub fn elsewhere(
+        carrier: Arc<dyn Carrier>,
+        stopping: CancellationToken,
+        tasks: TaskTracker,
+    ) -> Arc<Listeners> {
+        Listeners::over(Server::Elsewhere(carrier), stopping, tasks)
+    }
+
+    fn over(server: Server, stopping: CancellationToken, tasks: TaskTracker) -> Arc<Listeners> {
         Arc::new(Listeners {
-            sessions,
-            http: OnceLock::new(),
+            server,
+            stopping,
             tasks,
             vms: Mutex::new(HashMap::new()),
             cids: RwLock::new(HashMap::new()),
@@ -109,7 +152,8 @@ impl Listeners {
 
     /// Says who answers HTTP. To be called once, before anything is listened on.
     pub fn set_http(&self, doors: Arc<dyn HttpDoors>) {
-        if self.http.set(doors).is_err() {
+        let Server::Here { http, .. } = &self.server else { return };
+        if http.set(doors).is_err() {
             tracing::error!("HTTP doors were set twice; the first stay");
         }
     }
@@ -121,7 +165,7 @@ impl Listeners {
         let who = Who::new(principal);
         self.remove(vm).await;
         let mut accepting = Vec::new();
-        let stop = self.sessions.stopping().child_token();
+        let stop = self.stopping.child_token();
         match &vm.channel {
             Some(Channel::Hybrid(path)) => {
                 let mut bound = Vec::new();
@@ -217,15 +261,19 @@ impl Listeners {
     }
 
     /// Serves one connection.
-    async fn serve<S>(self: Arc<Self>, stream: S, peer: Peer, port: Port)
+    pub async fn serve<S>(self: Arc<Self>, stream: S, peer: Peer, port: Port)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let sessions = match &self.server {
+            Server::Here { sessions, .. } => sessions.clone(),
+            Server::Elsewhere(carrier) => return carrier.carry(Box::new(stream), peer, port).await,
+        };
         match port {
-            Port::Frames => conn::serve(self.sessions.clone(), stream, peer).await,
+            Port::Frames => conn::serve(sessions, stream, peer).await,
             Port::S3 | Port::Api => self.serve_http(stream, peer, port).await,
             Port::Any => match mux::tell(stream).await {
-                Ok(mux::Spoken::Frames(stream)) => conn::serve(self.sessions.clone(), stream, peer).await,
+                Ok(mux::Spoken::Frames(stream)) => conn::serve(sessions, stream, peer).await,
                 Ok(mux::Spoken::Http(stream)) => self.serve_http(stream, peer, Port::Any).await,
                 Err(error) => tracing::debug!(%peer, %error, "closed a connection that said nothing"),
             },
@@ -236,8 +284,9 @@ impl Listeners {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        match self.http.get() {
-            Some(doors) => http::serve(stream, doors.router(&peer, port), self.sessions.stopping()).await,
+        let Server::Here { http, .. } = &self.server else { return };
+        match http.get() {
+            Some(doors) => http::serve(stream, doors.router(&peer, port), &self.stopping).await,
             None => tracing::warn!(%peer, "closed an HTTP connection: this gateway has no HTTP doors"),
         }
     }

@@ -13,7 +13,7 @@ use crate::core::identity::Peer;
 /// Accepts until the gateway stops.
 pub async fn accept(listeners: Arc<Listeners>, listener: TcpListener, config: Arc<rustls::ServerConfig>) {
     let acceptor = TlsAcceptor::from(config);
-    let stopping = listeners.sessions.stopping().clone();
+    let stopping = listeners.stopping.clone();
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let accepted = tokio::select! {

@@ -15,7 +15,7 @@ pub fn bind(port: u32) -> io::Result<VsockListener> {
 
 /// Accepts until the gateway stops. A context id that no VM is attached with is refused.
 pub async fn accept(listeners: Arc<Listeners>, listener: VsockListener, port: Port) {
-    let stopping = listeners.sessions.stopping().clone();
+    let stopping = listeners.stopping.clone();
     loop {
         let accepted = tokio::select! {
             () = stopping.cancelled() => return,
@@ -40,7 +40,7 @@ fn take(listeners: &Arc<Listeners>, stream: VsockStream, cid: u32, port: Port) {
     };
     let peer = Peer { who: Some(who), channel: format!("vsock {cid}") };
     let serving = listeners.clone().serve(stream, peer, port);
-    let stopping = listeners.sessions.stopping().clone();
+    let stopping = listeners.stopping.clone();
     listeners.tasks.spawn(async move {
         let _permit = permit;
         super::until_detached(serving, &stopping).await;

@@ -24,6 +24,9 @@ pub async fn serve<S>(sessions: Arc<Sessions>, stream: S, peer: Peer)
 where
     S: AsyncRead + AsyncWrite + Send + 'static,
 {
+    if !sessions.gate().serves() {
+        return tracing::debug!(%peer, "closed a connection: this gateway may not serve now");
+    }
     let (read, mut write) = tokio::io::split(stream);
     let mut reader = FrameReader::new(read, Side::Gateway);
     let hello = tokio::select! {
@@ -250,6 +253,10 @@ async fn read_all<R: AsyncRead + Unpin>(
     reader: &mut FrameReader<R>,
 ) -> Result<(), ReadError> {
     while let Some(frame) = reader.next().await? {
+        // What is cached here may be old: the guest asks again, here or where it is led to.
+        if !session.around.gate.serves() {
+            return Ok(());
+        }
         match frame.header.kind {
             Kind::Request => {
                 let Some(room) = session.make_room(request_bytes(&frame)).await else {

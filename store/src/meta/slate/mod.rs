@@ -358,6 +358,13 @@ impl Meta for SlateMeta {
         }
     }
 
+    async fn taken(&self) {
+        match &self.upstream {
+            Some(upstream) => upstream.taken().await,
+            None => std::future::pending().await,
+        }
+    }
+
     async fn close(self: Arc<Self>) -> Result<(), MetaError> {
         self.journal.sync().await.map_err(|error| self.journal_failed(error))?;
         if let Some(upstream) = &self.upstream {
