@@ -129,6 +129,7 @@ pub(crate) async fn home(
     let gateway = Gateway::new(Arc::clone(&core)).await?;
     core.keep_scrubbed(settings.scrub());
     core.set_http(Doors::new(&gateway, settings.s3_domains()));
+    let taken = shared.as_ref().map(|shared| (shared.epoch, shared.since));
     if let Some(shared) = shared {
         admit_others(&gateway, settings, shared).await?;
     }
@@ -143,6 +144,10 @@ pub(crate) async fn home(
     }
     let path = settings.admin_socket();
     let admin = bind_admin(&path).map_err(|source| ServeError::Admin { path: path.clone(), source })?;
+    if let Some((epoch, since)) = taken {
+        let took_ms = core.monotonic().saturating_sub(since).as_millis() as u64;
+        tracing::info!(epoch, took_ms, "this gateway is home");
+    }
     tracing::info!(socket = %path.display(), "ready");
     let stopping = core.sessions().stopping().clone();
     let serving =
@@ -186,13 +191,8 @@ async fn open(settings: &Settings, shared: Option<&Shared>) -> Result<Arc<Core>,
     let clock = shared.map_or_else(|| Arc::new(SystemClock::new()) as Arc<dyn Clock>, |s| s.clock.clone());
     let standing = shared.map_or_else(|| Standing::alone(clock.clone()), |s| s.standing.clone());
     let memory = Memory::new(settings.cache_bytes());
-    let realm_options = RealmOptions {
-        data,
-        master: Arc::new(master),
-        cache: memory.blocks(),
-        random,
-        clock,
-    };
+    let realm_options =
+        RealmOptions { data, master: Arc::new(master), cache: memory.blocks(), random, clock };
     let max_open = settings.max_open.unwrap_or(64);
     let config = Config { gc: settings.gc(), ..Config::default() };
     let volumes = VolumeOptions { config, max_open, memory, store };

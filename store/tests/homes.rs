@@ -330,7 +330,8 @@ async fn records_in_a_store_say_what_was_done() {
     let dir = tempfile::tempdir().unwrap();
     let homes = homes(dir.path());
     assert_eq!(homes.look().await.unwrap(), None);
-    let (a, b) = (Claim::new("a", "host-a:7443", &SystemRandom), Claim::new("b", "host-b:7443", &SystemRandom));
+    let (a, b) =
+        (Claim::new("a", "host-a:7443", &SystemRandom), Claim::new("b", "host-b:7443", &SystemRandom));
     homes.claim(1, &a).await.unwrap();
     // Its answer was lost, and it asks again.
     homes.claim(1, &a).await.unwrap();

@@ -1,15 +1,15 @@
 //! `/v1/vms`: the operator's.
 
-use axum::{Extension, Json};
 use axum::extract::{Path, State};
+use axum::{Extension, Json};
 use http::StatusCode;
 use mooring_policy::ids::VmId;
 use mooring_protocol::api::{Channel, Vm, VmAttach};
 use mooring_store::realm;
 
-use super::{Api, Via};
 use super::asker::Asker;
 use super::error::ApiFailure;
+use super::{Api, Via};
 use crate::shares::failure;
 
 fn stored(channel: Channel) -> realm::Channel {

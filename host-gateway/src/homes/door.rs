@@ -92,7 +92,11 @@ impl Door {
                 self.serve(stream, hail, peer, stop).await
             }
             Err(why) => {
-                tracing::warn!(gateway = hail.gateway.escape_debug().to_string(), why, "refused a gateway's connection");
+                tracing::warn!(
+                    gateway = hail.gateway.escape_debug().to_string(),
+                    why,
+                    "refused a gateway's connection"
+                );
                 say(&mut stream, &Answer::Refused(why)).await
             }
         }

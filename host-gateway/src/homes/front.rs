@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_util::sync::CancellationToken;
 
 use super::hail::{Answer, Hail, LIMIT, MAX_ROSTER, VERSION, What, hear, hear_soon, say};
 use super::reign::Home;
@@ -46,6 +47,8 @@ pub struct Front {
     pub tls: Tls,
     /// Who is home.
     pub home: watch::Receiver<Option<Home>>,
+    /// Cancelled when this gateway leads nobody any more.
+    pub stop: CancellationToken,
 }
 
 /// What somebody who speaks HTTP is told when nobody is home.
@@ -107,17 +110,26 @@ impl Front {
         tokio::time::timeout(NO_HOME, trying).await.ok().flatten()
     }
 
-    /// Waits until somebody else than `home` is home, or this gateway takes over.
+    /// Waits until somebody else than `home` is home.
     async fn changed(&self, home: &Home) {
         let mut homes = self.home.clone();
-        let other = |now: &Option<Home>| now.as_ref().is_none_or(|now| now.epoch != home.epoch);
-        if homes.wait_for(other).await.is_err() {
-            // Nobody looks any more: this gateway becomes home, or stops.
+        let other = |now: &Option<Home>| now.as_ref().is_some_and(|now| now.epoch != home.epoch);
+        let seen = homes.wait_for(other).await.is_ok();
+        if !seen {
+            // Nobody looks any more; this gateway is about to stop leading.
+            self.stop.cancelled().await;
         }
     }
 
     /// Carries one connection to its end.
-    pub async fn pipe<S: Stream>(&self, mut stream: S, what: What) {
+    pub async fn pipe<S: Stream>(&self, stream: S, what: What) {
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            () = self.lead(stream, what) => {}
+        }
+    }
+
+    async fn lead<S: Stream>(&self, mut stream: S, what: What) {
         let Some((home, mut there)) = self.reach(&what).await else {
             return refuse(&mut stream, &what).await;
         };
@@ -156,8 +168,11 @@ impl Front {
         loop {
             let Roster { number, vms } = hear(&mut stream, MAX_ROSTER).await?;
             let wanted: HashMap<String, Vm> = vms.into_iter().map(|vm| (name(&vm), vm)).collect();
-            let gone: Vec<String> =
-                known.iter().filter(|(name, vm)| wanted.get(*name) != Some(vm)).map(|(n, _)| n.clone()).collect();
+            let gone: Vec<String> = known
+                .iter()
+                .filter(|(name, vm)| wanted.get(*name) != Some(vm))
+                .map(|(n, _)| n.clone())
+                .collect();
             for name in gone {
                 if let Some(vm) = known.remove(&name) {
                     listeners.remove(&vm).await;

@@ -33,7 +33,7 @@ pub struct Fronting {
 impl Fronting {
     /// Opens them as soon as there is a home to lead to.
     pub fn start(settings: &Settings, front: Front) -> Result<Fronting, ServeError> {
-        let (stop, tasks, admin) = (CancellationToken::new(), TaskTracker::new(), settings.admin_socket());
+        let (stop, tasks, admin) = (front.stop.clone(), TaskTracker::new(), settings.admin_socket());
         let opening = open(settings.clone(), Arc::new(front), stop.clone(), tasks.clone());
         Ok(Fronting { opening: tokio::spawn(opening), stop, tasks, admin })
     }
@@ -79,17 +79,13 @@ async fn open(
     if let Some(address) = settings.s3()? {
         let failed = |source| ServeError::S3 { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
-        let accept = move || {
-            let listener = Arc::new(listener);
-            move || {
-                let listener = listener.clone();
-                async move { mooring_s3::accept(&listener).await.map(|(stream, _)| stream) }
-            }
-        };
-        tasks.spawn(lead(front.clone(), What::S3, accept(), stop.clone(), tasks.clone()));
+        let listener = Arc::new(listener);
+        let accept = move || accept_tcp(listener.clone());
+        tasks.spawn(lead(front.clone(), What::S3, accept, stop.clone(), tasks.clone()));
     }
     let path = settings.admin_socket();
-    let admin = serve::bind_admin(&path).map_err(|source| ServeError::Admin { path: path.clone(), source })?;
+    let admin =
+        serve::bind_admin(&path).map_err(|source| ServeError::Admin { path: path.clone(), source })?;
     let admin = Arc::new(admin);
     let accept = move || accept_unix(admin.clone());
     tasks.spawn(lead(front.clone(), What::Operator, accept, stop.clone(), tasks.clone()));
@@ -101,6 +97,10 @@ async fn open(
         }
     });
     Ok(())
+}
+
+async fn accept_tcp(listener: Arc<TcpListener>) -> std::io::Result<tokio::net::TcpStream> {
+    mooring_s3::accept(&listener).await.map(|(stream, _)| stream)
 }
 
 async fn accept_unix(listener: Arc<UnixListener>) -> std::io::Result<tokio::net::UnixStream> {
@@ -129,13 +129,10 @@ where
                 continue;
             }
         };
-        let (front, what, stop) = (front.clone(), what.clone(), stop.clone());
+        let (front, what) = (front.clone(), what.clone());
         tasks.spawn(async move {
             let _permit = permit;
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = front.pipe(stream, what) => {}
-            }
+            front.pipe(stream, what).await;
         });
     }
 }

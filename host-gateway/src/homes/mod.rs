@@ -31,15 +31,17 @@ pub mod tls;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mooring_policy::rng::SystemRandom;
 use mooring_policy::time::{Clock, SystemClock};
 use mooring_store::backend::{Backing, DataDir, DirLock};
 use mooring_store::home::{Claim, Homes};
+use tokio_util::sync::CancellationToken;
 
 use self::front::Front;
 use self::fronting::Fronting;
-use self::reign::{Claimed, Follower, Keeper, Note};
+use self::reign::{Follower, Keeper, Note};
 use self::settings::PeerConfig;
 use self::tls::Tls;
 use crate::core::standing::Standing;
@@ -54,6 +56,8 @@ pub struct Shared {
     pub standing: Arc<Standing>,
     /// Time, the same that its standing goes by.
     pub clock: Arc<dyn Clock>,
+    /// When nobody was home any more, by that clock.
+    pub since: Duration,
     /// How it is reached.
     pub peers: PeerConfig,
     /// Its certificates.
@@ -80,22 +84,23 @@ pub async fn run(settings: Settings, peers: PeerConfig) -> Result<(), ServeError
     loop {
         let claim = Claim::new(&peers.name, &peers.address, &SystemRandom);
         let mut follower = Follower::new(homes.clone(), clock.clone(), note.clone(), claim);
-        let front = Front { name: peers.name.clone(), tls: tls.clone(), home: follower.home.subscribe() };
+        let (name, home, stop) = (peers.name.clone(), follower.home.subscribe(), CancellationToken::new());
+        let front = Front { name, tls: tls.clone(), home, stop };
         let mut fronting = Fronting::start(&settings, front)?;
         let claimed = tokio::select! {
             claimed = follower.win() => Some(Ok(claimed)),
             failed = fronting.failed() => Some(Err(failed)),
             stop = stopping.as_mut() => { stop.map_err(ServeError::Signals)?; None }
         };
-        follower.home.send_replace(None);
         fronting.stop().await;
         let Some(claimed) = claimed.transpose()? else { return Ok(()) };
+        let since = claimed.since;
         let standing = Standing::shared(clock.clone());
         let epoch = claimed.epoch;
         let mut keeper = Keeper::new(homes.clone(), clock.clone(), standing.clone(), epoch);
         let continues = claimed.own || epoch == 1;
         let entered = tokio::select! {
-            entered = enter(&mut keeper, claimed) => entered,
+            entered = keeper.enter(claimed) => entered,
             stop = stopping.as_mut() => { stop.map_err(ServeError::Signals)?; return Ok(()) }
         };
         if !entered {
@@ -103,7 +108,14 @@ pub async fn run(settings: Settings, peers: PeerConfig) -> Result<(), ServeError
         }
         prepare(&data, &note, epoch, continues)?;
         let keeping = tokio::spawn(keeper.keep());
-        let shared = Shared { epoch, standing: standing.clone(), clock: clock.clone(), peers: peers.clone(), tls };
+        let shared = Shared {
+            epoch,
+            standing: standing.clone(),
+            clock: clock.clone(),
+            since,
+            peers: peers.clone(),
+            tls,
+        };
         let served = tokio::select! {
             served = serve::home(&settings, Some(shared), stopping.as_mut()) => served,
             why = standing.until_lost() => return Err(start_over(&why)),
@@ -114,10 +126,6 @@ pub async fn run(settings: Settings, peers: PeerConfig) -> Result<(), ServeError
         }
         return served;
     }
-}
-
-async fn enter(keeper: &mut Keeper, claimed: Claimed) -> bool {
-    keeper.enter(claimed).await
 }
 
 /// Makes the data directory one of this epoch. Sessions of a time before another gateway was home are nobody's any more:
@@ -134,7 +142,10 @@ fn prepare(data: &DataDir, note: &Note, epoch: u64, continues: bool) -> Result<(
 /// Replaces this process by a new one of the same program with the same words. Returns only when that fails, and the
 /// process then ends, which has the same effect.
 fn start_over(why: &str) -> ServeError {
-    tracing::error!(why, "this gateway is home no more: it begins anew, and leads its VMs to the one that is");
+    tracing::error!(
+        why,
+        "this gateway is home no more: it begins anew, and leads its VMs to the one that is"
+    );
     let mut words = std::env::args_os();
     let name = words.next().unwrap_or_else(|| "mooring-gateway".into());
     let source = Command::new("/proc/self/exe").arg0(name).args(words).exec();

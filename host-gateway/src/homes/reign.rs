@@ -47,11 +47,11 @@ impl Follower {
     pub async fn win(&mut self) -> Claimed {
         loop {
             match self.look().await {
-                Ok(Verdict::Take(epoch)) => match self.homes.claim(epoch, &self.claim).await {
-                    Ok(()) => {
+                Ok(Verdict::Take(epoch)) => match self.claim(epoch).await {
+                    Ok(since) => {
                         tracing::warn!(epoch, gateway = self.claim.gateway, "taking over");
                         let own = self.note.read() == Some(epoch - 1);
-                        return Claimed { epoch, own, watch: std::mem::take(&mut self.watch) };
+                        return Claimed { epoch, since, own, watch: std::mem::take(&mut self.watch) };
                     }
                     Err(HomeError::Taken { .. }) => {}
                     Err(error) => self.complain(&error).await,
@@ -65,6 +65,12 @@ impl Follower {
         }
     }
 
+    async fn claim(&self, epoch: u64) -> Result<Duration, HomeError> {
+        let since = self.clock.monotonic();
+        self.homes.claim(epoch, &self.claim).await?;
+        Ok(since)
+    }
+
     async fn look(&mut self) -> Result<Verdict, HomeError> {
         let look = self.homes.look().await?;
         let verdict = self.watch.looked(self.clock.monotonic(), look.as_ref());
@@ -76,7 +82,12 @@ impl Follower {
         if self.home.borrow().as_ref().map(|home| home.epoch) != Some(look.epoch)
             && let Some(claim) = self.homes.claim_of(look.epoch).await?
         {
-            tracing::info!(epoch = look.epoch, gateway = claim.gateway, address = claim.address, "another gateway is home");
+            tracing::info!(
+                epoch = look.epoch,
+                gateway = claim.gateway,
+                address = claim.address,
+                "another gateway is home"
+            );
             self.home.send_replace(Some(Home { epoch: look.epoch, claim }));
         }
         Ok(verdict)
@@ -93,6 +104,8 @@ impl Follower {
 pub struct Claimed {
     /// Which.
     pub epoch: u64,
+    /// When nobody was home any more.
+    pub since: Duration,
     /// The one before was its own, so nobody else may still serve.
     pub own: bool,
     watch: Watch,
@@ -195,7 +208,9 @@ impl Keeper {
             self.standing.extend(self.tenure.until());
             match (self.standing.serves(), lapsed) {
                 (false, false) => {
-                    tracing::error!("the store does not confirm that this gateway is home: nothing is served until it does");
+                    tracing::error!(
+                        "the store does not confirm that this gateway is home: nothing is served until it does"
+                    );
                 }
                 (true, true) => tracing::info!("this gateway is home again"),
                 _ => {}

@@ -117,7 +117,8 @@ mod tests {
         let some = PeerSettings { listen, ..PeerSettings::default() };
         assert!(some.config().unwrap_err().to_string().contains("--peers-ca"));
         let file = |name: &str| Some(PathBuf::from(name));
-        let files = PeerSettings { ca: file("ca"), cert: file("c"), key: file("k"), ..PeerSettings::default() };
+        let files =
+            PeerSettings { ca: file("ca"), cert: file("c"), key: file("k"), ..PeerSettings::default() };
         assert!(files.config().unwrap_err().to_string().contains("--peers-listen"));
         let all = PeerSettings { listen, name: Some("a".to_owned()), ..files };
         assert_eq!(all.config().unwrap().unwrap().address, "a:7443");

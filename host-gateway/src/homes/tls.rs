@@ -74,7 +74,8 @@ impl Tls {
 
 /// Whether a certificate, already found valid, has this name.
 pub fn has_name(certificate: &CertificateDer<'_>, name: &str) -> bool {
-    let (Ok(parsed), Ok(name)) = (ParsedCertificate::try_from(certificate), ServerName::try_from(name)) else {
+    let (Ok(parsed), Ok(name)) = (ParsedCertificate::try_from(certificate), ServerName::try_from(name))
+    else {
         return false;
     };
     verify_server_name(&parsed, &name).is_ok()

@@ -133,8 +133,7 @@ impl Homes {
             Err(error) => return Err(self.failed("read which gateway is home from", error)),
         };
         let corrupt = |detail| HomeError::Corrupt { object: path.to_string(), detail };
-        let claim: Claim =
-            serde_json::from_slice(&bytes).map_err(|error| corrupt(error.to_string()))?;
+        let claim: Claim = serde_json::from_slice(&bytes).map_err(|error| corrupt(error.to_string()))?;
         match claim.version {
             VERSION => Ok(Some(claim)),
             found => Err(corrupt(format!("it has version {found}, this program reads {VERSION}"))),
