@@ -19,6 +19,7 @@ pub struct Args {
 
 /// Debian packages and why they are needed.
 const PACKAGES: &[(&str, &str)] = &[
+    ("make", "builds the gateway's allocator"),
     ("fuse3", "fusermount3: mounts as a plain user"),
     ("qemu-system-x86", "boots the guests"),
     ("libc6-dev", "static C library: the guest programs are static"),
