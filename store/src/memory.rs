@@ -7,8 +7,9 @@
 //! | part | what | share |
 //! |---|---|---|
 //! | [`BlockCache`] | tables of the metadata engine | 1/8 |
+//! | the same | rows that are in no table yet: past the bound, tables are written early | 1/8 |
 //! | [`RowCache`] | decoded inodes, names, places of extents and maps | 1/8 |
-//! | [`ExtentCache`] | decoded bytes of files | 3/4 |
+//! | [`ExtentCache`] | decoded bytes of files | 5/8 |
 
 use crate::meta::BlockCache;
 use crate::pack::ExtentCache;
@@ -28,7 +29,7 @@ impl Memory {
     pub fn new(bytes: u64) -> Arc<Memory> {
         Arc::new(Memory {
             blocks: Arc::new(BlockCache::new(bytes / 8)),
-            extents: ExtentCache::new(bytes / 4 * 3),
+            extents: ExtentCache::new(bytes / 8 * 5),
             rows: Arc::new(RowCache::new(bytes / 8)),
         })
     }
@@ -37,6 +38,12 @@ impl Memory {
     #[must_use]
     pub fn blocks(&self) -> Arc<BlockCache> {
         self.blocks.clone()
+    }
+
+    /// Bytes of rows that are in no table yet.
+    #[must_use]
+    pub fn unwritten(&self) -> u64 {
+        self.blocks.unwritten_bytes()
     }
 
     /// Bytes of files and of decoded rows that are cached now.

@@ -51,3 +51,46 @@ async fn many_volumes_take_no_more_memory_than_one_and_see_nothing_of_each_other
         volume.close().await.unwrap();
     }
 }
+
+/// What a little of each of many volumes comes to is bounded too: rows that are in memory and in no table yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_of_many_volumes_go_to_tables_before_they_fill_memory() {
+    const FILES: usize = 400;
+    let (dir, memory, cx) = (directory(), Memory::new(BOUND), owner());
+    let bound = BOUND / 8;
+    let mut open = Vec::new();
+    for number in 0..VOLUMES {
+        let home = dir.path().join(number.to_string());
+        let options = LocalOptions { memory: memory.clone(), ..options(&home) };
+        open.push((home, Volume::open_local(options).await.unwrap()));
+    }
+    let (mut before, mut fell, mut committed) = (0, false, 0);
+    for file in 0..FILES {
+        for (_, volume) in &open {
+            let node = NewNode::Symlink { target: vec![b'x'; 1000] };
+            let at = name(&format!("link-{file}"));
+            volume.create(&cx, Ino::ROOT, &at, 0o777, (0, 0), &node).await.unwrap();
+            committed += 1000;
+            let now = memory.unwritten();
+            fell |= now < before;
+            assert!(now <= 5 * bound, "{now} bytes of rows in memory");
+            before = now;
+        }
+    }
+    assert!(committed > 2 * bound && fell, "the bound was never met: {committed} bytes of rows");
+    // Nobody commits any more: what is left is half of the bound.
+    let limit = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while memory.unwritten() > bound {
+        assert!(std::time::Instant::now() < limit, "{} bytes of rows stay in memory", memory.unwritten());
+        tokio::task::yield_now().await;
+    }
+    for (home, volume) in open {
+        volume.close().await.unwrap();
+        let volume = volumes::open(&home).await;
+        for file in [0, FILES / 2, FILES - 1] {
+            volume.lookup(&cx, Ino::ROOT, &name(&format!("link-{file}"))).await.unwrap();
+        }
+        volume.close().await.unwrap();
+    }
+    assert_eq!(memory.unwritten(), 0);
+}

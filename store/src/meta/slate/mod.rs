@@ -16,6 +16,7 @@ mod rows;
 mod salvage;
 mod sealed;
 mod settings;
+mod unwritten;
 mod wal;
 
 pub(crate) use salvage::salvage;
@@ -93,6 +94,7 @@ pub struct SlateMeta {
     stored_at: u64,
     space: SpaceGuard,
     tables: Arc<patient::TableDisk>,
+    unwritten: Arc<unwritten::Part>,
     /// Let go of by a close that ended well, though others may still hold a volume that answers nothing any more.
     lock: parking_lot::Mutex<Option<Arc<DirLock>>>,
 }
@@ -137,9 +139,11 @@ impl SlateMeta {
             opened_at,
             space: SpaceGuard::new(options.dir.path().to_path_buf(), options.space_reserve),
             tables: Arc::clone(&shared.tables),
+            unwritten: options.cache.unwritten().part(),
             lock: parking_lot::Mutex::new(Some(options.lock)),
         });
         opened.tables.be_patient();
+        opened.unwritten.opened(&opened);
         if recovered.read_files > REPLAY_FILES
             && let Err(error) = opened.flush().await
         {
@@ -312,9 +316,11 @@ impl Meta for SlateMeta {
             return Ok(self.watermarks().received);
         }
         self.check_disk()?;
+        let bytes = batch.bytes() as u64;
         if !rows::only_deletes(&batch) {
-            self.check_space(batch.bytes() as u64)?;
+            self.check_space(bytes)?;
         }
+        self.unwritten.room().await;
         let room = self.journal.reserve(rows::encoded_bound(&batch)).await;
         let held = Held::new(&self.db, room.map_err(|error| self.journal_failed(error))?);
         let mut engine = WriteBatch::new();
@@ -328,6 +334,7 @@ impl Meta for SlateMeta {
         held.done();
         let seq = written.map_err(|error| self.failed(error))?.seqnum();
         self.received.fetch_max(seq, Ordering::AcqRel);
+        self.unwritten.add(bytes);
         Ok(Seq(seq))
     }
 

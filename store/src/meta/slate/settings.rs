@@ -1,5 +1,6 @@
 //! Settings of the engine, each with its reason.
 
+use super::unwritten::{TABLE_BYTES, Unwritten};
 use slatedb::config::{
     CompactorOptions, GarbageCollectorDirectoryOptions, GarbageCollectorOptions, Settings,
 };
@@ -18,13 +19,16 @@ pub(super) const SHORT_SCAN: usize = 64;
 /// Bytes per read of a long scan.
 pub(super) const READ_AHEAD: usize = 256 << 10;
 
-/// Blocks and indexes of all volumes of the process, under one bound.
+/// Blocks and indexes of all volumes of the process, under one bound; and their rows that are in no table yet, under
+/// another.
 pub struct BlockCache {
     cache: Arc<dyn DbCache>,
+    unwritten: Arc<Unwritten>,
 }
 
 impl BlockCache {
-    /// A cache of about `bytes`: a quarter for indexes and filters, without which every read costs two.
+    /// A cache of about `bytes`: a quarter for indexes and filters, without which every read costs two. As much again for
+    /// rows in no table.
     #[must_use]
     pub fn new(bytes: u64) -> Self {
         let part = |max_capacity| -> Arc<dyn DbCache> {
@@ -37,7 +41,17 @@ impl BlockCache {
             .with_block_cache(Some(part(bytes / 4 * 3)))
             .with_meta_cache(Some(part(bytes / 4)))
             .build();
-        Self { cache: Arc::new(cache) }
+        Self { cache: Arc::new(cache), unwritten: Unwritten::new(bytes) }
+    }
+
+    /// Bytes of rows in no table yet.
+    #[must_use]
+    pub fn unwritten_bytes(&self) -> u64 {
+        self.unwritten.bytes()
+    }
+
+    pub(super) fn unwritten(&self) -> &Arc<Unwritten> {
+        &self.unwritten
     }
 
     pub(super) fn engine(&self) -> Arc<dyn DbCache> {
@@ -52,7 +66,7 @@ pub(super) fn settings() -> Settings {
         // Polled for fencing and compaction results; the directory lock fences already.
         manifest_poll_interval: Duration::from_secs(5),
         // Bounds replay, and the memory of a volume, at a few tables' worth.
-        l0_sst_size_bytes: 8 << 20,
+        l0_sst_size_bytes: TABLE_BYTES as usize,
         // The default, 1 GiB for each database, is too much for one of many.
         max_unflushed_bytes: 64 << 20,
         // A local disk that fails does not get better by asking again; without this a broken one hangs.
