@@ -20,6 +20,9 @@ pub(super) const TABLE_BYTES: u64 = 8 << 20;
 /// Commits wait when there is this many times the bound.
 const SLOW_AT: u64 = 4;
 
+/// The least bound: tables of less cost more than they save.
+const LEAST_BYTES: u64 = 1 << 20;
+
 /// Longest such wait. The bound of a volume's own is strict; this one slows down.
 const SLOW_FOR: Duration = Duration::from_secs(5);
 
@@ -40,7 +43,9 @@ pub(super) struct Part {
 }
 
 impl Unwritten {
+    /// About `bound` bytes.
     pub fn new(bound: u64) -> Arc<Self> {
+        let bound = bound.max(LEAST_BYTES);
         let (total, parts, writing) = (AtomicU64::new(0), Mutex::default(), AtomicBool::new(false));
         Arc::new(Self { bound, total, parts, writing, written: Notify::new() })
     }
