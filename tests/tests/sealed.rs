@@ -7,11 +7,13 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use aws_sdk_s3::primitives::ByteStream;
-use mooring_tests::e2e::{Sdk, Site, work};
+use mooring_tests::e2e::{Machine, Sdk, Site, work};
 use mooring_tests::host::{self, Gateway};
+use mooring_tests::wait::{self, Look};
 
 /// What every mark begins with: chance does not make it, and S3's names may hold it.
 struct Tag(String);
@@ -163,6 +165,41 @@ async fn attach_elsewhere(site: &Site, other: &Site, tag: &Tag) -> Result<String
     Ok(key.secret_access_key)
 }
 
+/// What cannot be uploaded waits in files without a name: they show nothing either.
+async fn waiting_to_be_uploaded(
+    site: &Site,
+    vm: &mut Machine,
+    mut other: Site,
+    tag: &Tag,
+    forms: &[String],
+) -> Result<()> {
+    let mount = vm.bucket("ext").await?;
+    let path = mount.join(tag.mark("waits"));
+    // Opened before, so that only the upload needs the other store.
+    let mut file = work(move || Ok(File::create(path)?)).await?;
+    other.gateway.kill().await?;
+    let line = tag.mark("waits-content ");
+    let _file = work(move || {
+        file.write_all(line.repeat(20_000).as_bytes())?;
+        Ok(file)
+    })
+    .await?;
+    let open = PathBuf::from(format!("/proc/{}/fd", site.gateway.process().id()));
+    let waits = wait::until("bytes that wait to be uploaded", Duration::from_secs(30), || async {
+        let nameless = |path: &PathBuf| {
+            let deleted = fs::read_link(path).is_ok_and(|to| to.to_string_lossy().ends_with("(deleted)"));
+            deleted && fs::metadata(path).is_ok_and(|meta| meta.len() > 100_000)
+        };
+        let mut found = fs::read_dir(&open).into_iter().flatten().flatten().map(|entry| entry.path());
+        found.find(nameless).map_or_else(|| Look::NotYet("no such file".to_owned()), Look::Ready)
+    })
+    .await?;
+    let bytes = fs::read(waits)?;
+    let shows = |form: &String| bytes.windows(form.len()).any(|part| part == form.as_bytes());
+    ensure!(!forms.iter().any(shows), "what waits to be uploaded lies in clear");
+    Ok(())
+}
+
 async fn nothing_in_clear(mut site: Site, folders: &[PathBuf]) -> Result<()> {
     let other = Site::start().await?;
     let tag = Tag::new();
@@ -192,11 +229,12 @@ async fn nothing_in_clear(mut site: Site, folders: &[PathBuf]) -> Result<()> {
         }
     };
     look("while it runs").await?;
+    waiting_to_be_uploaded(&site, &mut vm, other, &tag, &forms).await?;
     site.gateway.kill().await?;
     look("after a kill").await?;
     site.gateway.restart().await?;
     // A clean end moves rows from the journal to tables; a checkpoint has all of them.
-    vm.agent.stop().await?;
+    vm.agent.kill().await?;
     site.gateway.stop().await?;
     look("after a clean end").await?;
 

@@ -33,6 +33,7 @@ mod objects;
 mod parts;
 mod readdir;
 mod remote;
+mod sealed;
 mod spool;
 mod stage;
 mod table;

@@ -1,19 +1,23 @@
 //! Bytes on their way out: a file without a name on this host's disk, only for us to open.
 //!
 //! An object is written whole, so what a program writes piece by piece waits here until it is complete. The file has
-//! mode 0600 and no name from the start: when the gateway dies, the kernel takes it away. All spools of a bucket
+//! mode 0600 and no name from the start, and is sealed under a key that is in memory only ([`SealedFile`]): when the
+//! gateway dies, the kernel takes the file away, and what the disk still holds of it opens to nobody. All spools of a bucket
 //! together have a bound, counted by length, so that a file with a hole cannot promise what could never be uploaded.
 
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::fs::{DirBuilder, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use mooring_policy::rng::SystemRandom;
 use mooring_store::api::Result;
 use mooring_store::error::StoreError;
 use parking_lot::Mutex;
 use thiserror::Error;
+
+use crate::sealed::SealedFile;
 
 /// The bucket's room for spools is used up.
 #[derive(Debug, Error)]
@@ -52,7 +56,8 @@ impl Spools {
     pub fn make(self: &Arc<Spools>) -> Result<Arc<Spool>> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).mode(0o600).custom_flags(rustix::fs::OFlags::TMPFILE.bits() as i32);
-        let file = options.open(&self.dir).map_err(failed)?;
+        let file = options.open(&self.dir).and_then(|file| SealedFile::new(file, &SystemRandom));
+        let file = file.map_err(failed)?;
         Ok(Arc::new(Spool { file, size: Mutex::new(0), all: Arc::clone(self) }))
     }
 }
@@ -68,7 +73,7 @@ fn failed(error: std::io::Error) -> StoreError {
 
 /// The bytes of one file.
 pub struct Spool {
-    file: File,
+    file: SealedFile,
     /// Its length. Held while it changes, so that the count is exact.
     size: Mutex<u64>,
     all: Arc<Spools>,
@@ -111,16 +116,7 @@ impl Spool {
         blocking(move || {
             let left = this.size().saturating_sub(offset);
             let size = usize::try_from(left).unwrap_or(usize::MAX).min(size);
-            let mut buffer = vec![0; size];
-            let mut got = 0;
-            while got < size {
-                match this.file.read_at(&mut buffer[got..], offset + got as u64).map_err(failed)? {
-                    // Beyond what was written is a hole.
-                    0 => break,
-                    more => got += more,
-                }
-            }
-            Ok(Bytes::from(buffer))
+            this.file.read_at(offset, size).map(Bytes::from).map_err(failed)
         })
         .await
     }

@@ -2,6 +2,8 @@
 
 use super::SealError;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use mooring_policy::rng::Random;
+use zeroize::Zeroizing;
 
 /// Bytes that sealing adds.
 pub const TAG_BYTES: usize = 16;
@@ -21,6 +23,13 @@ impl Cipher {
     pub(super) fn new(key: &[u8; 32]) -> Result<Self, SealError> {
         let unbound = UnboundKey::new(&AES_256_GCM, key).map_err(|_| SealError::Seal { len: key.len() })?;
         Ok(Self { key: LessSafeKey::new(unbound) })
+    }
+
+    /// A key that is nowhere but in memory: for what need not outlive the process.
+    pub fn ephemeral(random: &dyn Random) -> Result<Self, SealError> {
+        let mut key = Zeroizing::new([0; 32]);
+        random.fill(&mut *key);
+        Self::new(&key)
     }
 
     /// Seals `buffer[from..]` in place and appends the tag. `place` is bound, not stored.
