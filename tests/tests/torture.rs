@@ -1,6 +1,6 @@
 //! The gateway is killed at random moments under a mixed load, and everything it acknowledged is there.
 //!
-//! `MOORING_KILLS=1000 cargo nextest run -p mooring-tests --test torture --no-capture` is the long run;
+//! `MOORING_KILLS=1000 cargo test -p mooring-tests --test torture -- --nocapture` is the long run (without a time limit);
 //! `MOORING_SEED` repeats the choices of a run, not the moments.
 
 use std::time::Duration;
