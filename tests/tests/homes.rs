@@ -249,8 +249,10 @@ async fn a_home_that_stops_is_followed_at_once() -> Result<()> {
     a.gateway.stop().await?;
     let gone = Instant::now();
     put_soon(&sdk, "after", b"2").await?;
-    println!("{:.2} s after the end of the first", gone.elapsed().as_secs_f64());
-    ensure!(gone.elapsed() < Duration::from_secs(4), "it waited for a record that was let go of");
+    // Without what a busy machine takes to open everything.
+    let waited = gone.elapsed().saturating_sub(took(&b)?);
+    println!("{:.2} s after the end of the first", waited.as_secs_f64());
+    ensure!(waited < Duration::from_secs(4), "it waited for a record that was let go of");
     ensure!(sdk.get("data", "before").await?.is_some());
     Ok(())
 }
