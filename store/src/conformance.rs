@@ -4,6 +4,10 @@
 //! Each case gets an empty tree with a root of mode 0755 and panics when a promise of [`crate::api`] is broken.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a suite fails by panicking")]
 
+mod stores;
+
+pub use stores::{on_directory, on_store};
+
 use crate::api::{Authority, Caller, Condition, ListQuery, ObjectMeta, Objects, Put, Result, WriteAt};
 use crate::error::StoreError;
 use bytes::Bytes;

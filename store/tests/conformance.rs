@@ -7,7 +7,8 @@ use mooring_policy::rng::SystemRandom;
 use mooring_policy::time::SystemClock;
 use mooring_protocol::types::Time;
 use mooring_store::api::Objects;
-use mooring_store::conformance::all;
+use mooring_store::backend::{Backing, StoreConfig};
+use mooring_store::conformance::{all, on_directory, on_store};
 use mooring_store::memory::Memory;
 use mooring_store::meta::MemoryMeta;
 use mooring_store::oracle::Oracle;
@@ -51,4 +52,19 @@ async fn a_volume_with_its_rows_in_memory() {
         Volume::open(parts).await.unwrap() as Arc<dyn Objects>
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn volumes_in_a_directory() {
+    let dir = volumes::directory();
+    on_directory(dir.path()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn volumes_in_a_directory_that_hosts_share() {
+    let (dir, store) = (volumes::directory(), volumes::directory());
+    let config =
+        StoreConfig { url: format!("file://{}/store", store.path().display()), ..StoreConfig::default() };
+    let backing = Backing::open(&config).unwrap().probed(&SystemRandom).await.unwrap();
+    on_store(&backing, dir.path()).await;
 }

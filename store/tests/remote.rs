@@ -322,3 +322,30 @@ async fn a_store_that_has_vanished_is_not_begun_anew() {
     .await;
     assert!(refused.contains("check the store's url"), "{refused}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_volume_whose_tables_are_gone_from_the_store_is_refused_and_keeps_its_packs() {
+    let dir = directory();
+    let (faulty, backing) = Faulty::open(dir.path());
+    let volume = open(dir.path(), &backing, "a").await;
+    write(&volume, "large", noise(1, 5 << 20)).await;
+    volume.sync().await.unwrap();
+    volume.close().await.unwrap();
+    let packs = faulty.names("/packs/").await;
+    assert!(!packs.is_empty());
+    let meta = dir.path().join("store/tenants/acme").join(volumes::keys().volume().to_string()).join("meta");
+    let aside = dir.path().join("aside");
+    std::fs::rename(&meta, &aside).unwrap();
+    for host in ["a", "b"] {
+        let refused = Volume::open_on(on(dir.path(), &backing, host, Durability::Store)).await.unwrap_err();
+        let StoreError::Store(why) = refused else { panic!("{refused:?}") };
+        assert!(why.to_string().contains("is gone from the store"), "{why}");
+    }
+    assert_eq!(faulty.names("/packs/").await, packs);
+    // Brought back, it is as it was.
+    let _ = std::fs::remove_dir_all(&meta);
+    std::fs::rename(&aside, &meta).unwrap();
+    let volume = open(dir.path(), &backing, "c").await;
+    assert!(read(&volume, "large").await.unwrap() == noise(1, 5 << 20));
+    volume.close().await.unwrap();
+}

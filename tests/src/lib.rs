@@ -23,6 +23,7 @@
 //! - [`e2e`] puts the two together on this host, with an agent for each VM.
 //! - [`host`] runs gateway and agent on this host.
 //! - [`ceph`] is a real distributed store, whose parts can be killed.
+//! - [`store`] is a gateway whose S3 is the store of others.
 //! - [`s3`] drives an unmodified S3 client.
 //! - [`lifecycle`] kills parts one after another and checks what must hold after each.
 //! - [`figures`] measures in a VM, for `cargo xtask bench`.
@@ -44,6 +45,7 @@ pub mod lifecycle;
 pub mod logs;
 pub mod process;
 pub mod s3;
+pub mod store;
 pub mod story;
 pub mod torture;
 pub mod vm;

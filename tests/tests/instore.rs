@@ -1,63 +1,13 @@
 //! Everything in an object store: a second gateway's S3 is the store. The gateway is killed, its host is lost, it moves.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use mooring_tests::e2e::{Pattern, Site, seed, work};
-use mooring_tests::host::Gateway;
+use mooring_tests::store::Store;
 use mooring_tests::torture::{Load, Tally};
 use mooring_tests::wait::{self, Look};
-
-/// The gateway whose S3 is the store, and what it takes to use it.
-struct Store {
-    gateway: Gateway,
-    /// Credentials and master key: what an operator keeps besides the store.
-    kept: tempfile::TempDir,
-}
-
-impl Store {
-    async fn start() -> Result<Store> {
-        let gateway = Gateway::start().await?;
-        gateway.tenant("infra").await?;
-        gateway.bucket("infra", "moorings").await?;
-        let key = gateway.access_key("infra").await?;
-        let kept = tempfile::tempdir()?;
-        let file = kept.path().join("credentials");
-        let text = format!(
-            "[default]\naws_access_key_id = {}\naws_secret_access_key = {}\n",
-            key.access_key_id, key.secret_access_key
-        );
-        write_private(&file, &text)?;
-        Ok(Store { gateway, kept })
-    }
-
-    fn path(&self, name: &str) -> Result<String> {
-        self.kept.path().join(name).into_os_string().into_string().ok().context("the path is not text")
-    }
-
-    /// A gateway that keeps everything here.
-    async fn site(&self, more: &[&str]) -> Result<Site> {
-        let (credentials, key) = (self.path("credentials")?, self.path("master.key")?);
-        let endpoint = self.gateway.s3_endpoint();
-        let ours = [
-            "--store-url=s3://moorings/one",
-            &format!("--store-endpoint={endpoint}"),
-            "--store-allow-http",
-            "--store-region=mooring-1",
-            &format!("--store-credentials={credentials}"),
-            &format!("--master-key={key}"),
-        ];
-        Ok(Site { gateway: Gateway::start_with(&[&ours, more].concat()).await? })
-    }
-}
-
-fn write_private(path: &Path, text: &str) -> Result<()> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    Ok(file.write_all(text.as_bytes())?)
-}
 
 const LENGTHS: [usize; 5] = [0, 3_000, 150_000, 3 << 20, 20 << 20];
 

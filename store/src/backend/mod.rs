@@ -31,6 +31,7 @@
 
 mod dir;
 mod error;
+mod http;
 mod lock;
 mod object;
 mod probe;

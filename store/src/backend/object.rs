@@ -5,6 +5,7 @@
 //! asked again, a little later each time, until it works, a deadline is over or the volume is let go of.
 
 use super::BackendError;
+use super::http::Watched;
 use futures::{StreamExt, TryStreamExt};
 use mooring_policy::ids::{TenantId, VolumeId};
 use object_store::aws::AmazonS3Builder;
@@ -20,9 +21,8 @@ use tokio::sync::{Semaphore, watch};
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// So a store that is back is found within a moment.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// A request that has no answer by then has failed.
-const REQUEST_LIMIT: Duration = Duration::from_secs(15);
-const CONNECT_LIMIT: Duration = Duration::from_secs(3);
+/// No quick repetition begins later than this.
+const REPEAT_LIMIT: Duration = Duration::from_secs(15);
 /// How long an open waits for a store that does not answer before it says so.
 pub(crate) const OPEN_LIMIT: Duration = Duration::from_secs(20);
 /// Packs on their way to the store at a time, for all volumes of the process: each is in memory whole.
@@ -180,12 +180,13 @@ impl Backing {
 }
 
 fn s3(config: &StoreConfig, bucket: &str) -> Result<Arc<dyn ObjectStore>, Error> {
-    let client = ClientOptions::new().with_timeout(REQUEST_LIMIT).with_connect_timeout(CONNECT_LIMIT);
+    let client = ClientOptions::new();
     // One quick repetition, for a connection that the other side had closed. The rest is up to who asks.
     let backoff = BackoffConfig { init_backoff: FIRST_PAUSE / 2, max_backoff: FIRST_PAUSE, base: 2.0 };
-    let retry = RetryConfig { backoff, max_retries: 1, retry_timeout: REQUEST_LIMIT };
+    let retry = RetryConfig { backoff, max_retries: 1, retry_timeout: REPEAT_LIMIT };
     let mut builder = AmazonS3Builder::from_env()
         .with_bucket_name(bucket)
+        .with_http_connector(Watched)
         .with_client_options(client.with_allow_http(config.allow_http))
         .with_retry(retry)
         .with_virtual_hosted_style_request(config.virtual_hosted);
@@ -307,6 +308,14 @@ impl Place {
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
+    }
+
+    /// Whether nothing lies below a part of this.
+    pub(crate) async fn is_empty(&self, below: &str) -> Result<bool, BackendError> {
+        let prefix = self.path(below);
+        let first = || async { self.store().list(Some(&prefix)).try_next().await };
+        let found = self.within(OPEN_LIMIT, first).await;
+        Ok(found.map_err(|error| self.backing.error("list a volume in", error))?.is_none())
     }
 
     /// Removes everything here.

@@ -39,6 +39,15 @@ pub enum MetaError {
         /// Why.
         reason: String,
     },
+    /// The tables are gone from the store, and there were rows: opened, they would pass for an empty volume.
+    #[error(
+        "the metadata of {place} is gone from the store, and what it named is there; bring back what is missing below \
+         its meta/, from versions or a copy of the store. Nothing is deleted meanwhile"
+    )]
+    Lost {
+        /// The volume's part of the store.
+        place: String,
+    },
     /// Another writer took the volume over. Drop everything cached and do not reopen.
     #[error("metadata of {path} was taken over by another writer")]
     Fenced {

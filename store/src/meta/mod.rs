@@ -29,8 +29,8 @@ mod slate;
 pub use batch::{Batch, Op};
 pub use error::MetaError;
 pub use memory::MemoryMeta;
-pub(crate) use slate::salvage;
 pub use slate::{BlockCache, SPACE_RESERVE, SlateMeta, SlateOptions};
+pub(crate) use slate::{refuse_lost, salvage};
 
 /// The bytes that rows name, kept beside the engine.
 pub trait Data: crate::journal::Data {

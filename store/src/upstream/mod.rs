@@ -47,6 +47,7 @@ pub use error::UpstreamError;
 pub use open::UpstreamOptions;
 
 pub(crate) use format::{Piece, Record};
+pub(crate) use open::READ_AGAIN;
 
 use crate::backend::{Place, VolumeDir};
 use crate::journal::{Journal, JournalError, Progress};

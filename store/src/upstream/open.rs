@@ -21,6 +21,9 @@ const TRIES: usize = 8;
 /// Objects fetched side by side.
 const FETCHES: usize = 8;
 
+/// How often bytes that do not check are read again: on their way they may be wrong once and right the next time.
+pub(crate) const READ_AGAIN: usize = 4;
+
 /// What the log of a volume needs to open.
 #[derive(Clone)]
 pub struct UpstreamOptions {
@@ -60,10 +63,17 @@ impl UpstreamOptions {
     pub(super) async fn fetch(&self, number: u64) -> Result<Option<Object>, UpstreamError> {
         let path = object(&self.place, number);
         let get = || async { self.place.store().get(&path).await?.bytes().await };
-        match self.place.within(OPEN_LIMIT, get).await {
-            Ok(bytes) => format::decode(bytes, number, &self.keys, path.as_ref()).map(Some),
-            Err(Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(self.failed("read the log of a volume in", error)),
+        let mut again = READ_AGAIN;
+        loop {
+            let bytes = match self.place.within(OPEN_LIMIT, get).await {
+                Ok(bytes) => bytes,
+                Err(Error::NotFound { .. }) => return Ok(None),
+                Err(error) => return Err(self.failed("read the log of a volume in", error)),
+            };
+            match format::decode(bytes, number, &self.keys, path.as_ref()) {
+                Err(UpstreamError::Corrupt { .. }) if again > 0 => again -= 1,
+                decoded => return decoded.map(Some),
+            }
         }
     }
 }

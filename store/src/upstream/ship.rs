@@ -1,6 +1,7 @@
 //! Shipping: from the journal to the store.
 
-use super::format::{self, Content, Head, Kind};
+use super::format::{self, Content, Head, Kind, Object};
+use super::open::READ_AGAIN;
 use super::{Live, Record, SHIP_BYTES, SHIP_EVERY, Upstream, UpstreamError};
 use crate::backend::Given;
 use crate::journal::{Journal, JournalError};
@@ -186,12 +187,7 @@ impl Upstream {
                 Err(Given::Answer(Error::AlreadyExists { .. } | Error::Precondition { .. })) => {}
                 Err(Given::Answer(error)) => return Err(self.failed("write the log of a volume in", error)),
             }
-            let get = || async { self.place.store().get(&path).await?.bytes().await };
-            let found = match self.place.patiently(&self.stop, get).await {
-                Ok(found) => format::decode(found, head.number, &self.keys, path.as_ref())?,
-                Err(Given::Stopped) => return Err(End::Stopped),
-                Err(Given::Answer(error)) => return Err(self.failed("read the log of a volume in", error)),
-            };
+            let found = self.found(head.number).await?;
             if found.head.salt == head.salt {
                 // Ours: the answer to an earlier request was lost.
                 return Ok(head.number);
@@ -201,6 +197,24 @@ impl Upstream {
             }
             // Somebody who came before us and was late to notice; it wrote nothing.
             head.number += 1;
+        }
+    }
+
+    /// The object under a number, which is there.
+    async fn found(&self, number: u64) -> Result<Object, End> {
+        let path = self.object(number);
+        let get = || async { self.place.store().get(&path).await?.bytes().await };
+        let mut again = READ_AGAIN;
+        loop {
+            let bytes = match self.place.patiently(&self.stop, get).await {
+                Ok(bytes) => bytes,
+                Err(Given::Stopped) => return Err(End::Stopped),
+                Err(Given::Answer(error)) => return Err(self.failed("read the log of a volume in", error)),
+            };
+            match format::decode(bytes, number, &self.keys, path.as_ref()) {
+                Err(UpstreamError::Corrupt { .. }) if again > 0 => again -= 1,
+                decoded => return Ok(decoded?),
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use super::{Config, LocalOptions, Parts, Volume};
 use crate::api::Result;
 use crate::backend::{DirLock, Place};
 use crate::journal::{FILE_BYTES, JournalError};
-use crate::meta::{MetaError, SPACE_RESERVE, SlateMeta, SlateOptions};
+use crate::meta::{MetaError, SPACE_RESERVE, SlateMeta, SlateOptions, refuse_lost};
 use crate::pack::{PackOptions, PackStore};
 use crate::realm::Durability;
 use crate::upstream::{Upstream, UpstreamOptions};
@@ -85,6 +85,8 @@ async fn rows_and_packs(
         pack_bytes: local.config.pack_bytes,
     };
     let packs = PackStore::open_over(packs, Some(upstream.place().clone())).await?;
+    // Without rows every pack would be garbage.
+    refuse_lost(upstream.place(), !packs.list().is_empty()).await?;
     upstream.set_packs(&packs);
     let meta = SlateOptions {
         dir: local.dir.clone(),

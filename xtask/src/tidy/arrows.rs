@@ -31,6 +31,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("mooring-agent", &["mooring-policy", "mooring-protocol", "mooring-cli"]),
     ("mooring-guest-exec", &[]),
     ("mooring-tests", &["mooring-policy", "mooring-protocol", "mooring-guest-exec"]),
+    ("mooring-stores", &["mooring-tests"]),
     ("mooring-bench", &["mooring-policy", "mooring-protocol"]),
     ("mooring-fuzz", &["mooring-policy", "mooring-protocol", "mooring-store"]),
     ("xtask", &[]),

@@ -10,6 +10,7 @@
 //!   later  ─▶ memtable ─▶ table in meta/ ─▶ manifest ─▶ journal files removed
 //! ```
 
+mod asking;
 mod clock;
 mod patient;
 mod rows;
@@ -19,16 +20,18 @@ mod settings;
 mod unwritten;
 mod wal;
 
+pub(crate) use asking::refuse_lost;
 pub(crate) use salvage::salvage;
 pub use settings::BlockCache;
 
-use super::{Batch, Data, Meta, MetaError, Op, Rows, SCAN_PAGE_BYTES, Seq, View, Watermarks};
+use super::{Batch, Data, Meta, MetaError, Op, Rows, Seq, View, Watermarks};
 use crate::backend::{DirLock, Shortage, SpaceGuard, VolumeDir};
 use crate::failpoints::{Point, pass};
 use crate::journal::{Journal, JournalError, JournalOptions, RecoveryWork, Reservation};
 use crate::realm::Durability;
 use crate::seal::{BlockSealer, VolumeKeys};
 use crate::upstream::Upstream;
+use asking::{collect, read_view};
 use async_trait::async_trait;
 use bytes::Bytes;
 use clock::EngineClock;
@@ -111,6 +114,9 @@ impl SlateMeta {
         upstream: Option<Arc<Upstream>>,
     ) -> Result<Arc<Self>, MetaError> {
         let path = options.dir.path().to_path_buf();
+        if let Some(upstream) = &upstream {
+            refuse_lost(upstream.place(), upstream.stored() > 0).await?;
+        }
         let shared = Arc::new(Shared::default());
         let clock = Arc::new(EngineClock::new(Arc::clone(&options.clock)));
         let db = build(&options, &shared, clock, upstream.as_ref()).await.map_err(|error| {
@@ -255,7 +261,7 @@ async fn build(
     let sealer = BlockSealer::new(options.keys.clone(), Arc::clone(&options.random));
     let sealer = Arc::new(sealer.map_err(|error| invalid(&error))?);
     let store: Arc<dyn object_store::ObjectStore> =
-        Arc::new(sealed::SealedFiles::new(store, Arc::clone(&sealer)));
+        Arc::new(sealed::SealedFiles::new(store, Arc::clone(&sealer), upstream.is_some()));
     let journal = JournalOptions {
         file_bytes: options.journal_file_bytes,
         data: options.data.clone().map(|data| data as Arc<dyn crate::journal::Data>),
@@ -292,7 +298,7 @@ fn engine_error(path: &std::path::Path, error: slatedb::Error) -> MetaError {
 #[async_trait]
 impl Meta for SlateMeta {
     async fn get(&self, key: &[u8]) -> Result<Option<Bytes>, MetaError> {
-        self.db.get(key).await.map_err(|error| self.failed(error))
+        self.read(|| self.db.get(key)).await
     }
 
     async fn scan(&self, start: &[u8], end: &[u8], limit: usize) -> Result<Rows, MetaError> {
@@ -300,14 +306,15 @@ impl Meta for SlateMeta {
             return Ok(Rows::new());
         }
         let options = scan_options(limit, true);
-        let found = self.db.scan_with_options(range(start, end), &options).await;
-        let found = found.map_err(|error| self.failed(error))?;
-        collect(found, limit).await.map_err(|error| self.failed(error))
+        self.read(|| async {
+            collect(self.db.scan_with_options(range(start, end), &options).await?, limit).await
+        })
+        .await
     }
 
     async fn view(&self) -> Result<Box<dyn View>, MetaError> {
         let snapshot = self.db.snapshot().map_err(|error| self.failed(error))?;
-        Ok(Box::new(Frozen { snapshot, path: self.path.clone() }))
+        Ok(Box::new(Frozen { snapshot, path: self.path.clone(), remote: self.upstream.is_some() }))
     }
 
     async fn commit(&self, batch: Batch) -> Result<Seq, MetaError> {
@@ -411,21 +418,11 @@ fn scan_options(limit: usize, cache_blocks: bool) -> ScanOptions {
     ScanOptions { cache_blocks, read_ahead_bytes, ..ScanOptions::default() }
 }
 
-/// A page of what an iterator finds.
-async fn collect(mut found: slatedb::DbIterator, limit: usize) -> Result<Rows, slatedb::Error> {
-    let (mut rows, mut bytes) = (Rows::new(), 0);
-    while rows.len() < limit && bytes < SCAN_PAGE_BYTES {
-        let Some(row) = found.next().await? else { break };
-        bytes += row.key.len() + row.value.len();
-        rows.push((row.key, row.value));
-    }
-    Ok(rows)
-}
-
 /// The rows of one moment.
 struct Frozen {
     snapshot: Arc<slatedb::DbSnapshot>,
     path: PathBuf,
+    remote: bool,
 }
 
 #[async_trait]
@@ -438,11 +435,12 @@ impl View for Frozen {
         if limit == 0 || (!end.is_empty() && start >= end) {
             return Ok(Rows::new());
         }
-        let failed = |error| engine_error(&self.path, error);
         // Whoever reads everything once must not drive out what others use.
         let options = scan_options(limit, false);
-        let found = self.snapshot.scan_with_options(range(start, end), &options).await.map_err(failed)?;
-        collect(found, limit).await.map_err(failed)
+        read_view((&self.path, self.remote), || async {
+            collect(self.snapshot.scan_with_options(range(start, end), &options).await?, limit).await
+        })
+        .await
     }
 }
 

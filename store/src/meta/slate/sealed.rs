@@ -10,6 +10,7 @@
 //! ```
 
 use crate::seal::BlockSealer;
+use crate::upstream::READ_AGAIN;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
@@ -39,11 +40,13 @@ struct Damaged {
 pub(super) struct SealedFiles {
     inner: Arc<dyn ObjectStore>,
     sealer: Arc<BlockSealer>,
+    /// The files come over a network: wrong once, they may be right the next time.
+    remote: bool,
 }
 
 impl SealedFiles {
-    pub fn new(inner: Arc<dyn ObjectStore>, sealer: Arc<BlockSealer>) -> Self {
-        Self { inner, sealer }
+    pub fn new(inner: Arc<dyn ObjectStore>, sealer: Arc<BlockSealer>, remote: bool) -> Self {
+        Self { inner, sealer, remote }
     }
 
     fn seal(&self, path: &Path, payload: &PutPayload) -> Result<PutPayload> {
@@ -111,10 +114,16 @@ impl ObjectStore for SealedFiles {
             return self.inner.get_opts(location, options).await;
         }
         let wanted = options.range.take();
-        let found = self.inner.get_opts(location, options).await?;
-        let (mut meta, attributes, extensions) =
-            (found.meta.clone(), found.attributes.clone(), found.extensions.clone());
-        let plain = self.open(location, &found.bytes().await?)?;
+        let mut again = if self.remote { READ_AGAIN } else { 0 };
+        let (mut meta, attributes, extensions, plain) = loop {
+            let found = self.inner.get_opts(location, options.clone()).await?;
+            let (meta, attributes, extensions) =
+                (found.meta.clone(), found.attributes.clone(), found.extensions.clone());
+            match self.open(location, &found.bytes().await?) {
+                Err(_) if again > 0 => again -= 1,
+                plain => break (meta, attributes, extensions, plain?),
+            }
+        };
         meta.size = plain.len() as u64;
         let range = match wanted {
             Some(range) => range.as_range(meta.size).map_err(|error| generic(Box::new(error)))?,
