@@ -8,12 +8,14 @@ mod keys;
 mod snapshots;
 mod space;
 mod status;
+mod trash;
 
 pub use durability::Durability;
 pub use keys::{DataKey, KeyRotated, MasterKeyPlace, MasterKeyRotate, MasterKeyRotated, MasterKeyStatus};
 pub use snapshots::{Snapshot, SnapshotCreate, SnapshotSchedule};
 pub use space::{BucketShow, GcAction, GcDone, GcRequest, GcShow, Limit, QuotaChange, QuotaUse};
 pub use status::{GatewayStatus, HomeStatus, SessionStatus, VolumeStatus};
+pub use trash::{TrashEmptied, TrashEntry, TrashPage, TrashRestore, TrashRestored, TrashSet};
 
 use mooring_policy::ids::{BucketName, GrantId, ShareName, TenantId, VmId};
 use mooring_policy::time::Timestamp;

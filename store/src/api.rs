@@ -324,6 +324,9 @@ pub trait Objects: Tree {
     ) -> Result<()>;
     /// A page of keys.
     async fn list(&self, cx: &Caller, query: &ListQuery) -> Result<ListPage>;
+    /// Names of the snapshots in which this caller finds objects under `.snapshots/NAME/`, newest first. A share shows
+    /// none.
+    async fn snapshot_names(&self, cx: &Caller) -> Result<Vec<String>>;
     /// Starts a multipart upload (durable).
     async fn upload_create(&self, cx: &Caller, key: &[u8], meta: ObjectMeta) -> Result<UploadInfo>;
     /// The upload, if it is for this key.

@@ -12,6 +12,7 @@ mod keys;
 mod shares;
 mod snapshots;
 mod tokens;
+mod trash;
 pub mod until;
 mod vms;
 
@@ -85,6 +86,8 @@ fn routes() -> Router<Api> {
         .route("/v1/buckets/{name}/snapshots", get(snapshots::list).post(snapshots::create))
         .route("/v1/buckets/{name}/snapshots/{snapshot}", delete(snapshots::remove))
         .route("/v1/buckets/{name}/snapshots/{snapshot}/restore", post(snapshots::restore))
+        .route("/v1/buckets/{name}/trash", get(trash::list).post(trash::set).delete(trash::empty))
+        .route("/v1/buckets/{name}/trash/restore", post(trash::restore))
         .route("/v1/buckets/{name}/schedule", get(snapshots::schedule).post(snapshots::set_schedule))
         .route("/v1/shares", get(shares::list).post(shares::create))
         .route("/v1/shares/check", post(shares::check))

@@ -13,6 +13,7 @@ use super::space::{QuotaArgs, gc_text, quota_text, show_text};
 
 use super::external::ExternalArgs;
 use super::integrity;
+use super::trash::{Keep, TrashCommand};
 use crate::settings::Settings;
 
 /// Buckets.
@@ -34,7 +35,7 @@ pub enum BucketCommand {
         #[command(flatten)]
         quota: QuotaArgs,
     },
-    /// Change what a bucket may take; in force at once, also where it is mounted
+    /// Change what a bucket may take and what becomes of removed files; in force at once, also where it is mounted
     Set {
         /// Whose
         #[arg(long, value_name = "TENANT")]
@@ -43,6 +44,9 @@ pub enum BucketCommand {
         name: BucketName,
         #[command(flatten)]
         quota: QuotaArgs,
+        /// Keep what is removed or replaced for so long, such as `7d`, or not: `off`; it counts as long as it is kept
+        #[arg(long, value_name = "TIME|off", value_parser = super::trash::keep)]
+        trash: Option<Keep>,
     },
     /// What a bucket takes and saves, its limits, and what is being given back
     Show {
@@ -94,6 +98,9 @@ pub enum BucketCommand {
     /// States of a bucket that are kept
     #[command(subcommand)]
     Snapshot(SnapshotCommand),
+    /// What was removed and is kept for a while
+    #[command(subcommand)]
+    Trash(TrashCommand),
 }
 
 /// What is told of a bucket's snapshots.
@@ -178,11 +185,17 @@ pub async fn run(api: &Api, settings: &Settings, form: Form, command: BucketComm
                 )
             })
         }
-        BucketCommand::Set { tenant, name, quota } => {
+        BucketCommand::Set { tenant, name, quota, trash } => {
             let api = api.clone().for_tenant(Some(tenant.to_string()));
+            if let Some(keep) = trash {
+                let said = super::trash::set(&api, &name, keep).await?;
+                if quota.change().is_empty() {
+                    return form.print(&(), |()| said);
+                }
+            }
             if quota.change().is_empty() {
                 return Err(ApiError::Local(
-                    "say what to change: --quota 10G, --max-files 1000000".to_owned(),
+                    "say what to change: --quota 10G, --max-files 1000000, --trash 7d".to_owned(),
                 ));
             }
             let path = format!("/v1/buckets/{}/quota", escape(name.as_str()));
@@ -229,6 +242,7 @@ pub async fn run(api: &Api, settings: &Settings, form: Form, command: BucketComm
         BucketCommand::Scrub(args) => integrity::scrub(api, form, args).await,
         BucketCommand::Damage(which) => integrity::damage(api, form, which).await,
         BucketCommand::Snapshot(command) => super::snapshot::run(api, form, command).await,
+        BucketCommand::Trash(command) => super::trash::run(api, form, command).await,
         BucketCommand::Rm { tenant, name, force } => {
             let api = api.clone().for_tenant(Some(tenant.to_string()));
             api.delete::<()>(&format!("/v1/buckets/{}?force={force}", escape(name.as_str()))).await?;

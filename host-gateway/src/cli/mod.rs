@@ -10,6 +10,7 @@ mod space;
 mod status;
 mod tenant;
 mod token;
+mod trash;
 mod vm;
 
 use std::path::PathBuf;

@@ -69,11 +69,13 @@ pub(super) async fn watch_standing(core: Arc<Core>) {
     core.doors.volumes.close_all().await;
 }
 
-/// Takes the snapshots that buckets are to have by themselves, and removes those that are too many, until the gateway
-/// stops. When one is due follows from those that are there, so that a stop in between delays it and loses none.
+/// Takes the snapshots that buckets are to have by themselves, and removes those that are too many; empties trash of what
+/// is too old; until the gateway stops. When one is due follows from those that are there, so that a stop in between
+/// delays it and loses none.
 pub(super) async fn keep_snapshots(core: Arc<Core>) {
     let mut look = tokio::time::interval(LOOK_FOR_SNAPSHOTS);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut due = super::trash::Due::new();
     loop {
         tokio::select! {
             () = core.sessions().stopping().cancelled() => return,
@@ -81,12 +83,20 @@ pub(super) async fn keep_snapshots(core: Arc<Core>) {
         }
         let registry = core.registry();
         for bucket in registry.by_volume.values() {
-            let Some(schedule) = bucket.snapshots else { continue };
-            if let Err(error) = core.snapshot_when_due(bucket.volume, schedule).await {
+            if let Some(schedule) = bucket.snapshots
+                && let Err(error) = core.snapshot_when_due(bucket.volume, schedule).await
+            {
                 let error: &dyn std::error::Error = &error;
                 tracing::error!(bucket = %bucket.name, error, "a snapshot that was due could not be taken");
             }
+            if let Some(keep) = bucket.trash_seconds
+                && let Err(error) = core.trash_when_due(bucket.volume, keep, &mut due).await
+            {
+                let error: &dyn std::error::Error = &error;
+                tracing::error!(bucket = %bucket.name, error, "what is old in the trash stays for now");
+            }
         }
+        due.retain(|volume, _| registry.by_volume.contains_key(volume));
     }
 }
 

@@ -29,6 +29,7 @@ pub mod sessions;
 mod snapshots;
 mod space;
 pub mod standing;
+mod trash;
 pub mod views;
 pub mod volumes;
 

@@ -276,8 +276,11 @@ impl Volumes {
     /// Bounds of a volume, with the limits of its bucket and tenant.
     fn config(&self, owner: &TenantId, id: VolumeId) -> Config {
         let registry = self.registry.load();
-        let quota = registry.by_volume.get(&id).map(|bucket| bucket.quota).unwrap_or_default();
-        Config { quota, budget: Some(self.budgets.of(owner, &registry)), ..self.options.config.clone() }
+        let bucket = registry.by_volume.get(&id);
+        let quota = bucket.map(|bucket| bucket.quota).unwrap_or_default();
+        let trash = bucket.is_some_and(|bucket| bucket.trash_seconds.is_some());
+        let budget = Some(self.budgets.of(owner, &registry));
+        Config { quota, budget, trash, ..self.options.config.clone() }
     }
 
     /// A volume of ours if it is open.

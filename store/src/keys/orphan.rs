@@ -6,14 +6,14 @@
 
 use super::{KeyReader, KeyWriter, Layer, RowError, pack_value, unpack_value};
 use bytes::Bytes;
-use mooring_protocol::types::Ino;
+use mooring_protocol::types::{Ino, Time};
 use serde::{Deserialize, Serialize};
 
 const FAMILY: u8 = b'o';
 const WHAT: &str = "orphan";
 
 /// Why an inode has no name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Why {
     /// Its last name was removed.
     Unlinked,
@@ -21,10 +21,19 @@ pub enum Why {
     Staged,
     /// It is a part of a multipart upload and lives as long as that part's row.
     Part,
+    /// Its last name was removed while the bucket had a trash: it stays until that is emptied.
+    Trashed {
+        /// The name.
+        name: Vec<u8>,
+        /// The rest of the key, when that is no path.
+        side: Option<Vec<u8>>,
+        /// When.
+        at: Time,
+    },
 }
 
 /// What is kept about an orphan.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Orphan {
     /// Why.
     pub why: Why,

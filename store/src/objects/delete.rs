@@ -56,7 +56,8 @@ impl Volume {
         settle(when, Some(&self.describe(key, ino, &old).await?))?;
         let mut tx = self.tx(&held);
         dirs.leave(&mut tx, parent, &found.name, &found.entry);
-        self.lose_name(&mut tx, cx, (ino, &old), parent, Loss::Removed).await?;
+        let named = (parent, &found.name, &found.entry);
+        self.lose_name(&mut tx, cx, (ino, &old), named, Loss::Removed).await?;
         let mut touched = vec![parent];
         self.remove_emptied(&mut tx, cx, &mut dirs, &emptied, &mut touched).await?;
         dirs.write(&mut tx, cx.now);
@@ -99,7 +100,8 @@ impl Volume {
             return Ok(None);
         };
         dirs.leave(&mut tx, parent, &found.name, &found.entry);
-        self.lose_name(&mut tx, cx, (ino, &old), parent, Loss::Removed).await?;
+        let named = (parent, &found.name, &found.entry);
+        self.lose_name(&mut tx, cx, (ino, &old), named, Loss::Removed).await?;
         let mut touched = vec![parent];
         self.remove_emptied(&mut tx, cx, &mut dirs, &emptied, &mut touched).await?;
         dirs.write(&mut tx, cx.now);
@@ -153,7 +155,8 @@ impl Volume {
         for step in emptied {
             dirs.leave(tx, step.parent, &step.name, &step.entry);
             if let Some((_, now)) = dirs.forget(step.entry.ino) {
-                self.lose_name(tx, cx, (step.entry.ino, &Arc::new(now)), step.parent, Loss::Removed).await?;
+                let named = (step.parent, &step.name, &step.entry);
+                self.lose_name(tx, cx, (step.entry.ino, &Arc::new(now)), named, Loss::Removed).await?;
             }
             touched.push(step.parent);
         }

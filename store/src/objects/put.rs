@@ -101,7 +101,8 @@ impl Volume {
         let mut tx = self.tx(&held);
         let mut dirs = Dirs::new([(parent, &directory)]);
         dirs.leave(&mut tx, parent, &found.name, &found.entry);
-        self.lose_name(&mut tx, cx, (old_ino, &old), parent, Loss::Replaced).await?;
+        let named = (parent, &found.name, &found.entry);
+        self.lose_name(&mut tx, cx, (old_ino, &old), named, Loss::Replaced).await?;
         dirs.enter(&mut tx, parent, &found.name, Dentry { ino: putting.staged, ..found.entry.clone() });
         dirs.write(&mut tx, cx.now);
         let (new, stored) = self.name_staged(&mut tx, cx, putting, &old).await?;

@@ -393,6 +393,12 @@ impl Objects for Oracle {
         self.enter_key(cx, List, &query.prefix)?.list(cx, query)
     }
 
+    async fn snapshot_names(&self, cx: &Caller) -> Result<Vec<String>> {
+        let mut all = crate::api::Snapshots::snapshots(self, cx).await?;
+        all.sort_by(|one, two| (two.created, &two.name).cmp(&(one.created, &one.name)));
+        Ok(all.into_iter().filter(|_| !cx.confined).map(|info| info.name).collect())
+    }
+
     async fn upload_create(&self, cx: &Caller, key: &[u8], meta: ObjectMeta) -> Result<UploadInfo> {
         self.enter_key(cx, Write, key)?.upload_create(cx, key, meta)
     }

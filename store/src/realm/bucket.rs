@@ -41,6 +41,9 @@ pub struct Bucket {
     /// Snapshots that are taken by themselves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshots: Option<Schedule>,
+    /// Seconds for which what is removed is kept; none: it is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trash_seconds: Option<u64>,
 }
 
 /// When snapshots are taken, and how many stay.
@@ -119,6 +122,7 @@ impl Realm {
             external,
             quota: Quota::default(),
             snapshots: None,
+            trash_seconds: None,
         };
         rows::put(&mut batch, key(owner, name), &bucket)?;
         self.apply(batch).await?;
@@ -161,6 +165,21 @@ impl Realm {
     ) -> Result<Bucket, RealmError> {
         let _one = self.changing.lock().await;
         let bucket = Bucket { snapshots, ..self.bucket(owner, name).await? };
+        let mut batch = Batch::new();
+        rows::put(&mut batch, key(owner, name), &bucket)?;
+        self.apply(batch).await?;
+        Ok(bucket)
+    }
+
+    /// Sets for how long what is removed from a bucket is kept; `None`: not at all.
+    pub async fn bucket_trash(
+        &self,
+        owner: &TenantId,
+        name: &BucketName,
+        trash_seconds: Option<u64>,
+    ) -> Result<Bucket, RealmError> {
+        let _one = self.changing.lock().await;
+        let bucket = Bucket { trash_seconds, ..self.bucket(owner, name).await? };
         let mut batch = Batch::new();
         rows::put(&mut batch, key(owner, name), &bucket)?;
         self.apply(batch).await?;

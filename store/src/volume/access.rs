@@ -8,6 +8,7 @@
 use super::Volume;
 use crate::api::{Caller, Result};
 use crate::error::StoreError;
+use crate::keys::orphan::{Orphan, Why};
 use crate::keys::{RowError, backlink, orphan};
 use moka::sync::Cache;
 use mooring_protocol::types::Ino;
@@ -109,7 +110,12 @@ impl Volume {
 
     async fn orphan_parent(&self, ino: Ino) -> Result<Option<Ino>> {
         match self.rows().get(|layer| orphan::key(layer, ino)).await? {
-            Some(value) => Ok(Some(orphan::decode(&value)?.parent)),
+            // What lies in the trash is the owner's alone, but for who has it open still.
+            Some(value) => {
+                let Orphan { why, parent } = orphan::decode(&value)?;
+                let hidden = matches!(why, Why::Trashed { .. }) && !self.pins.is_pinned(ino);
+                Ok((!hidden).then_some(parent))
+            }
             None => Ok(None),
         }
     }

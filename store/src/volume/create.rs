@@ -101,7 +101,10 @@ impl Volume {
 
     /// A file that lost its last name while open may get a name again; bytes on their way to an object may not.
     async fn is_linkable_orphan(&self, ino: Ino) -> Result<bool> {
-        Ok(self.orphan(ino).await?.is_some_and(|orphan| orphan.why == Why::Unlinked))
+        Ok(self
+            .orphan(ino)
+            .await?
+            .is_some_and(|orphan| matches!(orphan.why, Why::Unlinked | Why::Trashed { .. })))
     }
 }
 

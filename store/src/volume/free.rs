@@ -80,9 +80,12 @@ impl Volume {
                 orphan::decode(value).is_ok_and(|orphan| orphan.why == Why::Part)
             };
             let parts = if page.iter().any(is_part) { self.part_inodes().await? } else { BTreeSet::new() };
-            for (rest, _) in page {
+            for (rest, value) in page {
                 let key = [&orphan::prefix(self.rows().head())[..], &rest[..]].concat();
                 let (_, ino) = orphan::parse(&key)?;
+                if matches!(orphan::decode(&value)?.why, Why::Trashed { .. }) {
+                    continue;
+                }
                 if restored && !self.pins.is_pinned(ino) {
                     self.linger.forget(ino);
                 }
@@ -106,7 +109,10 @@ impl Volume {
     async fn free(&self, ino: Ino, lost: bool) -> Result<bool> {
         let held = self.lock_gate(Gate::Open, &[ino], &[]).await?;
         let kept = |orphan: &Orphan| {
-            (orphan.why == Why::Part && !lost) || self.pins.is_pinned(ino) || self.linger.holds(ino)
+            matches!(orphan.why, Why::Trashed { .. })
+                || (orphan.why == Why::Part && !lost)
+                || self.pins.is_pinned(ino)
+                || self.linger.holds(ino)
         };
         if self.orphan(ino).await?.as_ref().is_none_or(kept) {
             return Ok(false);

@@ -198,7 +198,9 @@ impl Volume {
         let mut blocks = 0;
         let mut from = start;
         while from < end {
-            let page = self.map_page(map, from.saturating_add(1), COUNT_PAGE).await?;
+            // No row covers less than a block.
+            let rows = usize::try_from((end - from) / BLOCK + 1).unwrap_or(COUNT_PAGE).min(COUNT_PAGE);
+            let page = self.map_page(map, from.saturating_add(1), rows).await?;
             let Some(&(last, _)) = page.last() else { break };
             for (row_end, row) in page {
                 let row_start = row_end - row.blocks * BLOCK;

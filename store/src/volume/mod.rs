@@ -69,6 +69,7 @@ mod shared;
 mod snapshots;
 mod space;
 mod sweep;
+mod trash;
 mod tree;
 mod view;
 mod write;
@@ -85,6 +86,7 @@ pub use rebuild::{RebuildNeeded, Rebuilt};
 pub use remote::StoreOptions;
 pub use scrub::{ScrubOptions, ScrubReport, ScrubState};
 pub use space::Space;
+pub use trash::{Emptied, Restored, Trashed};
 
 pub(crate) use change::{Change, Tx};
 pub(crate) use dirs::Dirs;
@@ -128,6 +130,8 @@ pub struct Config {
     pub budget: Option<Arc<Budget>>,
     /// How long an inode stays whose last name was given to another; see [`LINGER`].
     pub linger: std::time::Duration,
+    /// What loses its last name is kept; see [`Volume::trash_page`].
+    pub trash: bool,
     /// Bytes every part of a multipart upload but the last must have.
     pub min_part_bytes: u64,
     /// Maps of more rows are shared by reference to the whole, smaller ones row by row.
@@ -155,6 +159,7 @@ impl Default for Config {
             quota: Quota::default(),
             budget: None,
             linger: LINGER,
+            trash: false,
             min_part_bytes: 5 << 20,
             few_rows: 64,
             layers: 8,
@@ -175,12 +180,13 @@ pub struct Volume {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Arc<dyn Random>,
     locks: Locks,
-    /// Multipart uploads, by their ids; taken before any inode's.
+    /// Multipart uploads, by their ids; before any inode's.
     pub(crate) upload_locks: Locks,
     ids: ids::Ids,
     members: access::Members,
     pub(crate) pins: free::Pins,
     pub(crate) linger: Arc<linger::Linger>,
+    trash: std::sync::atomic::AtomicBool,
     reaper: OnceLock<linger::Reaper>,
     sweeper: OnceLock<sweep::Sweeper>,
     layering: Arc<layers::Layering>,
@@ -243,6 +249,7 @@ impl Volume {
         let gc = shared.gc.clone();
         let linger = shared.linger.clone();
         Volume {
+            trash: config.trash.into(),
             shared,
             packs,
             config,
@@ -286,9 +293,7 @@ impl Volume {
     }
 
     /// Waits for what is under way, makes everything durable and lets go of the rows and packs. Later calls fail with
-    /// [`StoreError::Closed`].
-    ///
-    /// Inodes that linger are left to the next open, as orphans: closing waits for nothing.
+    /// [`StoreError::Closed`]. Inodes that linger are left to the next open, as orphans.
     pub async fn close(&self) -> Result<()> {
         self.reaper.get().into_iter().for_each(linger::Reaper::stop);
         self.sweeper.get().into_iter().for_each(sweep::Sweeper::stop);

@@ -42,7 +42,8 @@ impl Volume {
             if entry != expected {
                 continue;
             }
-            let Dentry { ino, .. } = *entry.as_ref().ok_or(StoreError::NotFound)?;
+            let entry = entry.ok_or(StoreError::NotFound)?;
+            let ino = entry.ino;
             let inode = self.live_inode(ino).await?;
             match (directory, inode.is_dir()) {
                 (true, false) => return Err(StoreError::NotDir),
@@ -52,24 +53,23 @@ impl Volume {
             }
             let mut tx = self.tx(&held);
             let mut dirs = Dirs::new([(parent, &dir)]);
-            if let Some(entry) = &entry {
-                dirs.leave(&mut tx, parent, name, entry);
-            }
+            dirs.leave(&mut tx, parent, name, &entry);
             dirs.write(&mut tx, cx.now);
-            let attr = self.lose_name(&mut tx, cx, (ino, &inode), parent, Loss::Removed).await?;
+            let named = (parent, name, &entry);
+            let attr = self.lose_name(&mut tx, cx, (ino, &inode), named, Loss::Removed).await?;
             self.commit(tx.done()).await?;
             return Ok(attr);
         }
     }
 
-    /// The inode has one name less; its attributes after it. With the last it is freed, or kept as an orphan of `parent` while it is pinned or
-    /// lingers.
+    /// The inode has one name less; its attributes after it. With the last it is freed, or kept as an orphan of its
+    /// directory while it is pinned or lingers, or for long in the trash.
     pub(crate) async fn lose_name(
         &self,
         tx: &mut Tx<'_>,
         cx: &Caller,
         (ino, old): (Ino, &Arc<Inode>),
-        parent: Ino,
+        (parent, name, entry): (Ino, &Name, &Dentry),
         loss: Loss,
     ) -> Result<Attr> {
         let mut new = Inode::clone(old);
@@ -80,7 +80,10 @@ impl Volume {
             tx.set_inode(ino, old, new);
             return Ok(attr);
         }
-        let kept = if loss == Loss::Replaced && self.linger.is_on() {
+        let trash = self.has_trash();
+        let kept = if trash {
+            true
+        } else if loss == Loss::Replaced && self.linger.is_on() {
             self.linger.add(ino, old.blocks);
             true
         } else {
@@ -92,7 +95,15 @@ impl Volume {
         }
         new.parent = 0;
         tx.set_inode(ino, old, new);
-        tx.put_orphan(ino, Orphan { why: Why::Unlinked, parent });
+        let why = match trash {
+            true => Why::Trashed {
+                name: name.as_bytes().to_vec(),
+                side: entry.side.as_ref().map(|side| side.to_vec()),
+                at: cx.now,
+            },
+            false => Why::Unlinked,
+        };
+        tx.put_orphan(ino, Orphan { why, parent });
         Ok(attr)
     }
 }

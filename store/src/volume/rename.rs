@@ -115,8 +115,9 @@ impl Volume {
                 _ => {}
             }
             dirs.leave(tx, to.parent, to.name, &target.entry);
+            let named = (to.parent, to.name, &target.entry);
             let target = (target.entry.ino, &target.inode);
-            other = Some(self.lose_name(tx, cx, target, to.parent, Loss::Replaced).await?);
+            other = Some(self.lose_name(tx, cx, target, named, Loss::Replaced).await?);
         }
         dirs.leave(tx, moved.spot.parent, moved.spot.name, &moved.entry);
         let attr = arrive(tx, cx, &mut dirs, &moved, to);

@@ -1,4 +1,4 @@
-//! Listings: v1, v2, and the versions a bucket without versions has.
+//! Listings: v1 and v2. Those of versions are in [`super::versions`].
 
 use mooring_store::api::{ListPage, ListQuery, ObjectInfo};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -45,7 +45,7 @@ pub(super) fn limit(asked: Option<i32>) -> S3Result<i32> {
     }
 }
 
-fn given(text: &Option<String>) -> Option<&str> {
+pub(super) fn given(text: &Option<String>) -> Option<&str> {
     text.as_deref().filter(|text| !text.is_empty())
 }
 
@@ -148,50 +148,10 @@ impl Door {
             ..Default::default()
         }))
     }
-
-    /// Every object is its own latest version `null`: tools that clean up versioned buckets work here too.
-    pub(super) async fn list_object_versions(
-        &self,
-        req: S3Request<ListObjectVersionsInput>,
-    ) -> S3Result<S3Response<ListObjectVersionsOutput>> {
-        let input = &req.input;
-        let encoding = Encoding::of(input.encoding_type.as_ref())?;
-        if given(&input.version_id_marker).is_some() && given(&input.key_marker).is_none() {
-            return Err(s3_error!(
-                InvalidArgument,
-                "A version-id marker cannot be specified without a key marker."
-            ));
-        }
-        let asked = Asked {
-            bucket: &input.bucket,
-            prefix: given(&input.prefix),
-            delimiter: given(&input.delimiter),
-            after: input.key_marker.clone().unwrap_or_default().into_bytes(),
-            limit: limit(input.max_keys)?,
-        };
-        let page = self.page(&req.extensions, &asked).await?;
-        let owner = convert::owner(identity(&req.extensions)?);
-        let next = page.next.as_ref();
-        Ok(S3Response::new(ListObjectVersionsOutput {
-            name: Some(input.bucket.clone()),
-            prefix: Some(encoding.text(input.prefix.clone().unwrap_or_default())),
-            key_marker: Some(encoding.text(input.key_marker.clone().unwrap_or_default())),
-            version_id_marker: input.version_id_marker.clone(),
-            max_keys: Some(asked.limit),
-            is_truncated: Some(next.is_some()),
-            next_key_marker: next.map(|next| encoding.text(String::from_utf8_lossy(next))),
-            next_version_id_marker: next.map(|_| "null".to_owned()),
-            versions: Some(page.objects.iter().filter_map(|o| version(o, encoding, &owner)).collect()),
-            common_prefixes: Some(prefixes(&page, encoding)),
-            delimiter: asked.delimiter.map(|delimiter| encoding.text(delimiter)),
-            encoding_type: encoding.echo(),
-            ..Default::default()
-        }))
-    }
 }
 
 /// A key as text. The store lists none that is not UTF-8.
-fn key(info: &ObjectInfo, encoding: Encoding) -> Option<String> {
+pub(super) fn key(info: &ObjectInfo, encoding: Encoding) -> Option<String> {
     std::str::from_utf8(&info.key).ok().map(|key| encoding.text(key))
 }
 
@@ -215,22 +175,12 @@ fn object(info: &ObjectInfo, encoding: Encoding, owner: Option<&Owner>) -> Optio
     })
 }
 
-fn version(info: &ObjectInfo, encoding: Encoding, owner: &Owner) -> Option<ObjectVersion> {
-    Some(ObjectVersion {
-        key: Some(key(info, encoding)?),
-        version_id: Some("null".to_owned()),
-        is_latest: Some(true),
-        last_modified: Some(convert::time(info.modified)),
-        e_tag: Some(convert::etag(&info.etag)),
-        size: i64::try_from(info.size).ok(),
-        storage_class: Some(ObjectVersionStorageClass::from_static(ObjectVersionStorageClass::STANDARD)),
-        owner: Some(owner.clone()),
-        ..Default::default()
-    })
+fn prefixes(page: &ListPage, encoding: Encoding) -> Vec<CommonPrefix> {
+    common(&page.prefixes, encoding)
 }
 
-fn prefixes(page: &ListPage, encoding: Encoding) -> Vec<CommonPrefix> {
-    let texts = page.prefixes.iter().filter_map(|prefix| std::str::from_utf8(prefix).ok());
+pub(super) fn common(prefixes: &[bytes::Bytes], encoding: Encoding) -> Vec<CommonPrefix> {
+    let texts = prefixes.iter().filter_map(|prefix| std::str::from_utf8(prefix).ok());
     texts.map(|prefix| CommonPrefix { prefix: Some(encoding.text(prefix)) }).collect()
 }
 

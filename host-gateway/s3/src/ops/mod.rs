@@ -12,6 +12,7 @@ mod parts;
 mod put;
 mod stream;
 mod token;
+mod versions;
 
 use std::sync::Arc;
 

@@ -81,6 +81,10 @@ impl Objects for OneShot {
         self.store().list(cx, query).await
     }
 
+    async fn snapshot_names(&self, cx: &Caller) -> Result<Vec<String>> {
+        self.store().snapshot_names(cx).await
+    }
+
     async fn upload_create(&self, cx: &Caller, key: &[u8], meta: ObjectMeta) -> Result<UploadInfo> {
         self.store().upload_create(cx, key, meta).await
     }

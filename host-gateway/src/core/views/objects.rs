@@ -160,6 +160,10 @@ impl Objects for Views {
         }
     }
 
+    async fn snapshot_names(&self, cx: &Caller) -> Result<Vec<String>> {
+        if Views::shows(cx) { self.head.snapshot_names(cx).await } else { Ok(Vec::new()) }
+    }
+
     async fn upload_create(&self, cx: &Caller, key: &[u8], meta: ObjectMeta) -> Result<UploadInfo> {
         Views::own_key(cx, key)?;
         self.head.upload_create(cx, key, meta).await
