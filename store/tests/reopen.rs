@@ -50,3 +50,27 @@ async fn killed_twenty_times_opening_does_no_more_work() {
     }
     assert!(works.iter().any(|work| work.read_files > 4), "the lives left too little to prove anything");
 }
+
+/// A host has thousands of buckets that nobody uses now: what was allocated ahead for their journals is given back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_closed_volume_keeps_no_room_for_a_journal() {
+    let dir = tempfile::tempdir().unwrap();
+    let room = || -> u64 {
+        let files = std::fs::read_dir(dir.path().join("volume/journal")).unwrap();
+        files.map(|file| file.unwrap().metadata().unwrap().len()).sum()
+    };
+    for life in 0..3 {
+        let meta = common::open(dir.path()).await.unwrap();
+        let mut batch = Batch::new();
+        batch.put(key(life, 0), vec![7; 400]);
+        meta.commit(batch).await.unwrap();
+        assert!(room() >= common::JOURNAL_FILE, "nothing is allocated ahead");
+        meta.close().await.unwrap();
+        assert!(room() < 10_000, "life {life}: {} bytes", room());
+    }
+    let meta = common::open(dir.path()).await.unwrap();
+    for life in 0..3 {
+        assert!(meta.get(&key(life, 0)).await.unwrap().is_some());
+    }
+    meta.close().await.unwrap();
+}

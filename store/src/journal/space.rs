@@ -6,6 +6,7 @@
 //! fits, whatever the change of file wastes.
 
 use super::format::HEAD_BYTES;
+use super::recover::finish;
 use super::{Journal, JournalError, io_error, record_bytes};
 use crate::failpoints::{self, Point, pass};
 use crate::seal::KeyGeneration;
@@ -164,6 +165,24 @@ impl Journal {
         let low = state.spare.is_none() && !state.ahead && soon;
         state.ahead |= low;
         Grant::Granted { prepare_ahead: low }
+    }
+
+    /// Gives back room that was taken ahead, when nothing is appended any more: a bucket at rest takes what it has, and a
+    /// host has thousands of them. What cannot be given back is at the next open.
+    pub async fn give_back(self: &Arc<Self>) {
+        // A file that is being prepared is waited for.
+        let _one = self.space.preparing.lock().await;
+        let spare = self.space.state.lock().spare.take();
+        let last = self.last_file();
+        let give_back = move || -> std::io::Result<()> {
+            if let Some(spare) = spare {
+                std::fs::remove_file(&spare.path)?;
+            }
+            last.map_or(Ok(()), |(path, end)| finish(&path, end))
+        };
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(give_back).await {
+            tracing::debug!(dir = %self.options.dir.display(), %error, "a closed journal keeps its room");
+        }
     }
 
     /// Prepares the next file while the current one still has room. A failure shows when the file is needed.

@@ -245,6 +245,12 @@ impl Journal {
         }
     }
 
+    /// The file that is appended to, and where its last record ends.
+    pub(super) fn last_file(&self) -> Option<(PathBuf, u64)> {
+        let state = self.state.lock();
+        state.files.last().filter(|last| last.end > 0).map(|last| (last.path.clone(), last.end))
+    }
+
     pub(super) fn began(&self, file: LiveFile) {
         self.state.lock().files.push(file);
     }

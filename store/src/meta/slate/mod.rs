@@ -398,6 +398,9 @@ impl Meta for SlateMeta {
             upstream.close(CLOSE_WITHIN).await;
         }
         let _ = self.journal.close().await;
+        if matches!(closed, Ok(true)) {
+            self.journal.give_back().await;
+        }
         self.tables.give_up();
         pass(Point::CloseBeforeUnlock)
             .map_err(|source| MetaError::Disk { path: self.path.clone(), source: Box::new(source) })?;
