@@ -42,13 +42,13 @@ impl Node {
     /// Copies as a volume does: whole blocks keep their holes where the offsets fit, the rest is written. With `tail` a
     /// last block that is cut short by the source's end counts as whole where nothing lies behind it.
     pub(super) fn copy(&mut self, source: &Node, from: u64, to: u64, len: u64, tail: bool) {
+        let fits = from % BLOCK == to % BLOCK;
         let tail = tail && from + len == source.attr.size && to + len >= self.attr.size;
         let data = source.data[from as usize..(from + len) as usize].to_vec();
         let holes: Vec<u64> = (0..len.div_ceil(BLOCK) + 1)
             .map(|n| from.div_ceil(BLOCK) + n)
             .filter(|block| {
-                from % BLOCK == to % BLOCK && (block + 1) * BLOCK <= from + len
-                    || (tail && block * BLOCK < from + len)
+                fits && ((block + 1) * BLOCK <= from + len || (tail && block * BLOCK < from + len))
             })
             .filter(|block| !source.blocks.contains(block))
             .collect();
