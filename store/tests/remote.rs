@@ -301,6 +301,30 @@ async fn the_log_does_not_grow_for_ever() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_deleted_gives_its_room_in_the_store_back() {
+    const LENGTH: usize = 3 << 20;
+    let dir = directory();
+    let (faulty, backing) = Faulty::open(dir.path());
+    let volume = open(dir.path(), &backing, "a").await;
+    for number in 0..12 {
+        write(&volume, &number.to_string(), noise(number, LENGTH)).await;
+        volume.sync().await.unwrap();
+    }
+    for number in 2..12 {
+        volume.unlink(&owner(), Ino::ROOT, &name(&number.to_string())).await.unwrap();
+    }
+    // By itself: nobody asks, and nobody writes any more.
+    let bound = (2 * LENGTH) as u64 * 13 / 10 + (64 << 10);
+    until("room in the store", async || faulty.bytes("/packs/").await <= bound).await;
+    let again = open(dir.path(), &backing, "b").await;
+    for number in 0..2 {
+        assert!(read(&again, &number.to_string()).await.unwrap() == noise(number, LENGTH));
+    }
+    assert!(again.check().await.unwrap().findings.is_empty());
+    again.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_has_vanished_is_not_begun_anew() {
     let dir = directory();
     let (_, backing) = Faulty::open(dir.path());

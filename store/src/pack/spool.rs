@@ -60,6 +60,8 @@ struct State {
     copy_bytes: u64,
     /// Packs to be deleted from the store, by the names of their files.
     errands: Vec<String>,
+    /// Told of errands: in a volume that is still, nothing else would have them run.
+    runner: Option<Arc<Notify>>,
 }
 
 struct Waiting {
@@ -259,6 +261,9 @@ impl Spool {
             state.copy_bytes -= bytes;
         }
         state.errands.push(format!("{}.pack", stem(epoch, pack)));
+        if let Some(runner) = &state.runner {
+            runner.notify_one();
+        }
     }
 
     /// Nothing more goes to the store.
@@ -347,6 +352,13 @@ impl PackStore {
     /// Whether the store does not have a pack.
     pub(crate) fn is_only_here(&self, pack: PackId) -> bool {
         self.spool.as_ref().is_some_and(|spool| spool.is_only_here(pack))
+    }
+
+    /// From now on `runner` is told when packs are to be deleted from the store.
+    pub(crate) fn wake_for_errands(&self, runner: &Arc<Notify>) {
+        if let Some(spool) = &self.spool {
+            spool.state.lock().runner = Some(Arc::clone(runner));
+        }
     }
 
     /// Whether packs are to be deleted from the store.

@@ -58,6 +58,7 @@ use mooring_policy::rng::Random;
 use object_store::path::Path;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -94,10 +95,12 @@ pub struct Upstream {
     /// How far the store has come.
     progress: watch::Sender<Progress>,
     listeners: Mutex<Vec<Listener>>,
-    wake: Notify,
+    wake: Arc<Notify>,
     stop: watch::Sender<bool>,
     journal: OnceLock<Arc<Journal>>,
     packs: Mutex<Weak<PackStore>>,
+    /// The last record of the journal that was made from the log.
+    imported: AtomicU64,
     task: Mutex<Option<tokio::task::JoinHandle<()>>>,
 }
 
@@ -178,7 +181,16 @@ impl Upstream {
 
     /// The packs that records name. Before anything is appended.
     pub(crate) fn set_packs(&self, packs: &Arc<PackStore>) {
+        packs.wake_for_errands(&self.wake);
         *self.packs.lock() = Arc::downgrade(packs);
+    }
+
+    /// The last record that the journal here has from the log, when it was made from that: what such records name was
+    /// in the store before they were. Packs that are not there any more were collected, and the journal's own records
+    /// no longer tell: who removes a pack waits for the knowledge that its last name is gone to be in the journal of
+    /// *its* host.
+    pub(crate) fn imported(&self) -> u64 {
+        self.imported.load(Ordering::Acquire)
     }
 
     fn packs(&self) -> Option<Arc<PackStore>> {

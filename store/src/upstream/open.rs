@@ -12,8 +12,9 @@ use mooring_policy::rng::Random;
 use object_store::{Error, ObjectStoreExt, PutMode};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 /// Others may open the volume at the same moment; who loses tries again.
 const TRIES: usize = 8;
@@ -146,10 +147,11 @@ impl Upstream {
             state: Mutex::new(state),
             progress: watch::channel(progress).0,
             listeners: Mutex::new(Vec::new()),
-            wake: Notify::new(),
+            wake: Arc::default(),
             stop: watch::channel(false).0,
             journal: OnceLock::new(),
             packs: Mutex::new(std::sync::Weak::new()),
+            imported: AtomicU64::new(0),
             task: Mutex::new(None),
         }
     }
@@ -178,6 +180,7 @@ impl Upstream {
         }
         if let Some(importing) = importing {
             importing.end().await?;
+            self.imported.store(self.stored(), Ordering::Release);
         }
         let state = self.state.get_mut();
         live.append(&mut state.live);
@@ -196,7 +199,9 @@ impl Upstream {
                 importing.add(object).await?;
             }
         }
-        importing.end().await
+        importing.end().await?;
+        self.imported.store(self.stored(), Ordering::Release);
+        Ok(())
     }
 }
 

@@ -52,6 +52,12 @@ impl Faulty {
         if self.out.load(Ordering::Acquire) { Err(broken("the store is out")) } else { Ok(()) }
     }
 
+    /// Bytes of all objects with `part` in their names.
+    pub async fn bytes(&self, part: &str) -> u64 {
+        let all: Vec<ObjectMeta> = self.inner.list(None).try_collect().await.unwrap();
+        all.iter().filter(|object| object.location.as_ref().contains(part)).map(|object| object.size).sum()
+    }
+
     pub async fn names(&self, part: &str) -> Vec<String> {
         let all: Vec<ObjectMeta> = self.inner.list(None).try_collect().await.unwrap();
         all.into_iter().map(|object| object.location.to_string()).filter(|name| name.contains(part)).collect()

@@ -65,7 +65,9 @@ impl WriterInit for Init {
         self.clock.seen(manifest.manifest().last_l0_clock_tick());
         let options = self.options.clone();
         let data = self.data.clone();
-        let recovered = tokio::task::spawn_blocking(move || recover(options, data.as_deref(), after)).await;
+        let known = self.upstream.as_ref().map_or(0, |upstream| upstream.imported());
+        let recovered =
+            tokio::task::spawn_blocking(move || recover(options, data.as_deref(), after, known)).await;
         let recovery = recovered
             .map_err(|error| WalError::InternalError(Arc::new(error)))?
             .map_err(|error| self.shared.fail(error))?;
@@ -139,10 +141,16 @@ fn behind(
 }
 
 /// Recovers the journal, up to the first record whose bytes did not survive.
-fn recover(options: JournalOptions, data: Option<&dyn Data>, after: u64) -> Result<Recovery, JournalError> {
+/// Verifies the journal. Up to record `known` nobody need ask whether what it names is there.
+fn recover(
+    options: JournalOptions,
+    data: Option<&dyn Data>,
+    after: u64,
+    known: u64,
+) -> Result<Recovery, JournalError> {
     let mut recovery = journal::recover(options, after)?;
     let Some(data) = data else { return Ok(recovery) };
-    let synced = recovery.synced().max(after);
+    let synced = recovery.synced().max(after).max(known);
     if let Some(id) = first_without_bytes(&recovery, data, synced)? {
         let records = recovery.cut(id)?;
         tracing::warn!(records, synced, "dropped changes that were not synced and whose bytes the stop lost");
