@@ -79,7 +79,8 @@ fn op(seed: u64, at: u64) -> Op {
     match random(0, 64) {
         _ if at == LAST - 1 => Op::Create("new".to_owned()),
         _ if at == LAST => {
-            let mut bytes = vec![0; 100_000];
+            // More than is gathered in memory: some of it goes to a pack at once.
+        let mut bytes = vec![0; (1 << 20) + 100_000];
             SeededRandom::new(seed).fill(&mut bytes);
             Op::Append { name: "new".to_owned(), bytes }
         }
@@ -275,7 +276,8 @@ impl Worker {
 
     /// Stores bytes that get no name, and syncs until the process dies of it.
     pub async fn sync_in_vain(&self) {
-        let mut bytes = vec![0; 100_000];
+        // More than is gathered in memory: some of it goes to a pack at once.
+        let mut bytes = vec![0; (1 << 20) + 100_000];
         SeededRandom::new(1).fill(&mut bytes);
         let staged = self.volume.stage(&owner()).await.unwrap();
         // Told of the fault or not.
