@@ -65,7 +65,7 @@ async fn child(told: &str) {
         writeln!(out, "\n@{number}").unwrap();
         out.flush().unwrap();
     }
-    worker.volume.close().await.unwrap();
+    worker.volume().close().await.unwrap();
 }
 
 /// Runs a child until it dies. Returns the last operation it acknowledged.
@@ -149,10 +149,11 @@ async fn hold_to(point: Point, (seed, nth): (u64, u64), base: &Base, work: &Path
         expected.apply(seed, number);
     }
     assert!(worker.state().await == expected, "{point:?}: what came after is wrong");
-    worker.volume.close().await.unwrap();
+    worker.volume().close().await.unwrap();
+    drop(worker);
     let (worker, state) = found(&dir, seed, point).await;
     assert!(state == expected, "{point:?}: what came after was not kept");
-    worker.volume.close().await.unwrap();
+    worker.volume().close().await.unwrap();
     std::fs::remove_dir_all(&dir).unwrap();
 }
 
@@ -168,13 +169,13 @@ async fn run(seed: u64) {
     for number in 0..LAST {
         worker.step(number).await;
     }
-    mooring_store::api::Tree::sync(&*worker.volume).await.unwrap();
+    mooring_store::api::Tree::sync(&**worker.volume()).await.unwrap();
     let synced = open_packs(&live);
     worker.step(LAST).await;
     // What a process that dies now leaves behind.
     copy(&live, &base);
     let base = Base { dir: base, synced };
-    worker.volume.close().await.unwrap();
+    worker.volume().close().await.unwrap();
     for (index, point) in Point::ALL.iter().enumerate().filter(|(_, point)| !of_the_key_ring(**point)) {
         let nth = 1 + number(seed, index as u64) % PASSINGS;
         hold_to(*point, (seed, most(*point).min(nth)), &base, work.path()).await;

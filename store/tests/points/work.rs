@@ -13,6 +13,7 @@ use mooring_store::volume::{Config, LocalOptions, Volume};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The last operation of the first life: new bytes that nobody synced.
 pub const LAST: u64 = 59;
@@ -80,7 +81,7 @@ fn op(seed: u64, at: u64) -> Op {
         _ if at == LAST - 1 => Op::Create("new".to_owned()),
         _ if at == LAST => {
             // More than is gathered in memory: some of it goes to a pack at once.
-        let mut bytes = vec![0; (1 << 20) + 100_000];
+            let mut bytes = vec![0; (1 << 20) + 100_000];
             SeededRandom::new(seed).fill(&mut bytes);
             Op::Append { name: "new".to_owned(), bytes }
         }
@@ -159,10 +160,14 @@ pub fn states(seed: u64) -> impl Iterator<Item = State> {
 pub struct Worker {
     dir: PathBuf,
     seed: u64,
-    pub volume: Arc<Volume>,
+    /// `None` only while it is opened again.
+    volume: Option<Arc<Volume>>,
 }
 
 /// Everything small, so that a short life comes by everything.
+/// How long the lock of a volume that was closed may be held.
+const UNLOCKED_WITHIN: Duration = Duration::from_secs(20);
+
 fn small(dir: &Path) -> LocalOptions {
     let small = Config {
         min_part_bytes: PART as u64,
@@ -178,13 +183,28 @@ fn small(dir: &Path) -> LocalOptions {
 
 impl Worker {
     pub async fn open(dir: &Path, seed: u64) -> Worker {
-        let volume = Volume::open_local(small(dir)).await.unwrap();
+        // A close that the engine did not end in time leaves the lock to the last who lets go of the volume.
+        let begun = tokio::time::Instant::now();
+        let volume = loop {
+            match Volume::open_local(small(dir)).await {
+                Err(StoreError::Store(error))
+                    if error.to_string().contains("in use") && begun.elapsed() < UNLOCKED_WITHIN =>
+                {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                opened => break opened.unwrap(),
+            }
+        };
         volume.purge_orphans().await.unwrap();
-        Worker { dir: dir.to_owned(), seed, volume }
+        Worker { dir: dir.to_owned(), seed, volume: Some(volume) }
+    }
+
+    pub fn volume(&self) -> &Arc<Volume> {
+        self.volume.as_ref().unwrap()
     }
 
     async fn find(&self, called: &str) -> Option<Attr> {
-        match self.volume.lookup(&owner(), Ino::ROOT, &name(called)).await {
+        match self.volume().lookup(&owner(), Ino::ROOT, &name(called)).await {
             Ok(attr) => Some(attr),
             Err(StoreError::NotFound) => None,
             Err(error) => panic!("looking {called} up: {error}"),
@@ -193,12 +213,12 @@ impl Worker {
 
     async fn write(&self, called: &str, at: WriteAt, bytes: Vec<u8>) {
         if let Some(attr) = self.find(called).await {
-            self.volume.write(&owner(), attr.ino, at, bytes.into(), None, false).await.unwrap();
+            self.volume().write(&owner(), attr.ino, at, bytes.into(), None, false).await.unwrap();
         }
     }
 
     pub async fn step(&mut self, at: u64) {
-        let (cx, root, volume) = (owner(), Ino::ROOT, self.volume.clone());
+        let (cx, root, volume) = (owner(), Ino::ROOT, self.volume().clone());
         match op(self.seed, at) {
             Op::Create(called) => match self.create(&called).await {
                 Ok(_) | Err(StoreError::Exists) => {}
@@ -243,7 +263,8 @@ impl Worker {
             }
             Op::Reopen => {
                 drop(volume);
-                self.volume.close().await.unwrap();
+                self.volume().close().await.unwrap();
+                self.volume = None;
                 *self = Worker::open(&self.dir, self.seed).await;
             }
         }
@@ -251,27 +272,30 @@ impl Worker {
 
     async fn create(&self, called: &str) -> Result<Attr, StoreError> {
         let file = NewNode::File { open: None };
-        self.volume.create(&owner(), Ino::ROOT, &name(called), 0o644, (0, 0), &file).await
+        self.volume().create(&owner(), Ino::ROOT, &name(called), 0o644, (0, 0), &file).await
     }
 
     async fn stage(&self, bytes: &[u8]) -> mooring_store::api::Staged {
-        let staged = self.volume.stage(&owner()).await.unwrap();
-        self.volume.stage_write(&owner(), staged, Bytes::copy_from_slice(bytes)).await.unwrap();
+        let staged = self.volume().stage(&owner()).await.unwrap();
+        self.volume().stage_write(&owner(), staged, Bytes::copy_from_slice(bytes)).await.unwrap();
         staged
     }
 
     async fn in_parts(&self, key: &[u8], bytes: &[u8]) {
         let cx = owner();
-        let id = self.volume.upload_create(&cx, key, ObjectMeta::default()).await.unwrap().id;
+        let id = self.volume().upload_create(&cx, key, ObjectMeta::default()).await.unwrap().id;
         let mut parts = Vec::new();
         for (number, part) in (1..).zip(bytes.chunks(PART)) {
             let staged = self.stage(part).await;
             let (size, etag) = (part.len() as u64, hex::encode(Md5::digest(part)));
             let info = PartInfo { number, size, etag, checksums: Vec::new(), modified: Time::default() };
-            self.volume.upload_part(&cx, key, &id, info.clone(), staged).await.unwrap();
+            self.volume().upload_part(&cx, key, &id, info.clone(), staged).await.unwrap();
             parts.push((number, info.etag));
         }
-        self.volume.upload_complete(&cx, key, &id, &parts, Vec::new(), &Condition::default()).await.unwrap();
+        self.volume()
+            .upload_complete(&cx, key, &id, &parts, Vec::new(), &Condition::default())
+            .await
+            .unwrap();
     }
 
     /// Stores bytes that get no name, and syncs until the process dies of it.
@@ -279,12 +303,12 @@ impl Worker {
         // More than is gathered in memory: some of it goes to a pack at once.
         let mut bytes = vec![0; (1 << 20) + 100_000];
         SeededRandom::new(1).fill(&mut bytes);
-        let staged = self.volume.stage(&owner()).await.unwrap();
+        let staged = self.volume().stage(&owner()).await.unwrap();
         // Told of the fault or not.
-        let _ = self.volume.stage_write(&owner(), staged, bytes.into()).await;
+        let _ = self.volume().stage_write(&owner(), staged, bytes.into()).await;
         let dying = async {
             loop {
-                let _ = self.volume.sync().await;
+                let _ = self.volume().sync().await;
                 tokio::task::yield_now().await;
             }
         };
@@ -294,10 +318,10 @@ impl Worker {
     /// What the tree shows: by name, and by listing of both doors.
     pub async fn state(&self) -> State {
         let cx = owner();
-        let (entries, end) = self.volume.readdir(&cx, Ino::ROOT, b"", 1000, true).await.unwrap();
+        let (entries, end) = self.volume().readdir(&cx, Ino::ROOT, b"", 1000, true).await.unwrap();
         assert!(end);
         let query = ListQuery { limit: 1000, ..ListQuery::default() };
-        let keys = self.volume.list(&cx, &query).await.unwrap().objects;
+        let keys = self.volume().list(&cx, &query).await.unwrap().objects;
         let keys: BTreeSet<_> = keys.into_iter().map(|object| object.key.to_vec()).collect();
         let names: BTreeSet<_> = entries.iter().map(|entry| entry.name.as_bytes().to_vec()).collect();
         assert_eq!(keys, names, "the two doors list different names");
@@ -305,7 +329,7 @@ impl Worker {
         for entry in entries {
             let called = String::from_utf8(entry.name.as_bytes().to_vec()).unwrap();
             let attr = self.find(&called).await.expect("what is listed can be looked up");
-            let bytes = content(&*self.volume, attr.ino).await;
+            let bytes = content(&**self.volume(), attr.ino).await;
             assert_eq!(bytes.len() as u64, attr.size, "{called}");
             state.0.insert(called, bytes);
         }
@@ -314,7 +338,7 @@ impl Worker {
 
     /// The whole-tree check finds nothing.
     pub async fn must_check(&self, when: &str) {
-        let report = self.volume.check().await.unwrap();
+        let report = self.volume().check().await.unwrap();
         assert_eq!(report.findings, [], "{when}");
     }
 }
