@@ -115,13 +115,15 @@ impl Ceph {
     }
 
     async fn start_monitor(&mut self) -> Result<()> {
-        self.monitor = Some(self.launch("ceph-mon", &["-i", "a", "-f"])?);
-        self.until("the monitor", &["mon", "stat"], "quorum").await
+        let monitor = self.launch("ceph-mon", &["-i", "a", "-f"])?;
+        self.monitor = Some(self.until("the monitor", monitor, &["mon", "stat"], "quorum").await?);
+        Ok(())
     }
 
     async fn start_osd(&mut self) -> Result<()> {
-        self.osd = Some(self.launch("ceph-osd", &["-i", "0", "-f"])?);
-        self.until("the OSD", &["osd", "stat"], "1 up").await
+        let osd = self.launch("ceph-osd", &["-i", "0", "-f"])?;
+        self.osd = Some(self.until("the OSD", osd, &["osd", "stat"], "1 up").await?);
+        Ok(())
     }
 
     async fn start_gateway(&mut self) -> Result<()> {
@@ -145,15 +147,23 @@ impl Ceph {
         Ok(())
     }
 
-    /// Asks the monitor until its answer has `word`.
-    async fn until(&self, what: &str, ask: &[&str], word: &str) -> Result<()> {
-        wait::until(what, START_LIMIT, || async {
-            match self.run("ceph", ask).await {
-                Ok(answer) => Look::if_true(answer.contains(word), answer),
-                Err(error) => Look::NotYet(format!("{error:#}")),
+    /// Asks the monitor until its answer has `word`, while `part` lives.
+    async fn until(&self, what: &str, mut part: Process, ask: &[&str], word: &str) -> Result<Process> {
+        wait::until(what, START_LIMIT, || {
+            let alive = part.must_run();
+            async move {
+                if let Err(error) = alive {
+                    return Look::Ready(Err(error));
+                }
+                match self.run("ceph", ask).await {
+                    Ok(answer) if answer.contains(word) => Look::Ready(Ok(())),
+                    Ok(answer) => Look::NotYet(answer),
+                    Err(error) => Look::NotYet(format!("{error:#}")),
+                }
             }
         })
-        .await
+        .await??;
+        Ok(part)
     }
 
     fn launch(&self, program: &str, arguments: &[&str]) -> Result<Process> {
@@ -193,7 +203,8 @@ fn uuid() -> String {
     format!("{}-{}-4{}-8{}-{}", part(0, 8), part(8, 12), part(13, 16), part(17, 20), part(20, 32))
 }
 
-/// One copy of everything, no authentication inside, little memory, and no waiting for proposals of other monitors.
+/// One copy of everything, no authentication inside, little memory, and no waiting for proposals of other monitors. The
+/// monitor minds how full the disk is in hundredths of it, which says nothing where a large disk has a small quota.
 fn config(home: &Path, fsid: &str, monitor: u16, port: u16) -> String {
     let d = home.display();
     format!(
@@ -225,8 +236,8 @@ paxos_min_wait = 0.01
 [mon]
 mon_data = {d}/mon
 mon_cluster_log_file = {d}/cluster.log
-mon_data_avail_crit = 1
-mon_data_avail_warn = 2
+mon_data_avail_crit = -1
+mon_data_avail_warn = -1
 auth_allow_insecure_global_id_reclaim = false
 [osd]
 osd_data = {d}/osd
