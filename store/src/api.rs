@@ -313,6 +313,11 @@ pub trait Objects: Tree {
     ) -> Result<Put>;
     /// Deletes an object (durably); deleting what is not there is success (`None`).
     async fn delete(&self, cx: &Caller, key: &[u8], when: &Condition) -> Result<Option<Deleted>>;
+    /// [`Self::delete`] for who deletes many: where the answer says that it is not durable, the next [`Tree::sync`] makes
+    /// it so, once for all of them.
+    async fn delete_one_of_many(&self, cx: &Caller, key: &[u8], when: &Condition) -> Result<Option<Deleted>> {
+        self.delete(cx, key, when).await
+    }
     /// Copies an object by reference within the volume into a staged inode; finish with [`Objects::put`].
     async fn stage_copy(
         &self,
@@ -390,6 +395,8 @@ pub struct Deleted {
     pub ino: Ino,
     /// Directories whose entries changed (emptied implicit parents included).
     pub touched: Vec<Ino>,
+    /// It survives loss of power; otherwise after the next [`Tree::sync`].
+    pub durable: bool,
 }
 
 /// A snapshot of a volume: all of it as it was at one moment.

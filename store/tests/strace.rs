@@ -4,7 +4,7 @@
 //! operation. The parent reads calls and marks in order. Two things are held to: an operation that promises durability has
 //! an fdatasync that *began* after the last write to every journal and pack file it depends on and ended before it
 //! returned; and it costs no more of them than stated here.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod volumes;
 
@@ -18,6 +18,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use volumes::{directory, name, open, owner};
 
+/// Objects that are deleted together.
+const MANY: usize = 50;
 const CHILD: &str = "MOORING_STRACE_CHILD";
 
 fn noise(seed: u64, len: usize) -> Bytes {
@@ -62,6 +64,19 @@ async fn work(dir: &Path) {
         };
         marked("put", put).await;
     }
+    for number in 0..MANY {
+        volume.create(&cx, Ino::ROOT, &name(&format!("m{number}")), 0o644, (0, 0), &file).await.unwrap();
+    }
+    volume.sync().await.unwrap();
+    let many = async {
+        for number in 0..MANY {
+            let (key, when) = (format!("m{number}"), Condition::default());
+            let gone = volume.delete_one_of_many(&cx, key.as_bytes(), &when).await.unwrap();
+            assert!(!gone.unwrap().durable);
+        }
+        volume.sync().await.unwrap();
+    };
+    marked("many", many).await;
     marked("close", volume.close()).await.unwrap();
 }
 
@@ -175,12 +190,12 @@ fn what_is_durable_was_synced_after_its_last_write_and_no_oftener_than_needed() 
         }
     }
     let of = |what: &str| trace.done.get(what).map(Vec::as_slice).unwrap_or_default();
-    for what in ["write", "fsync", "idle", "put", "close"] {
+    for what in ["write", "fsync", "idle", "put", "many", "close"] {
         let counts: Vec<usize> = of(what).iter().map(|operation| operation.syncs.len()).collect();
         println!("{what}: {counts:?} syncs");
     }
     assert_eq!((of("fsync").len(), of("put").len(), of("close").len()), (6, 3, 1), "marks are missing");
-    for what in ["fsync", "put", "close"] {
+    for what in ["fsync", "put", "many", "close"] {
         for operation in of(what) {
             assert_eq!(operation.unsynced, [""; 0], "{what} returned before this was durable");
         }
@@ -196,4 +211,7 @@ fn what_is_durable_was_synced_after_its_last_write_and_no_oftener_than_needed() 
     // Nothing was written since, so nothing is waited for.
     assert!(of("idle").iter().all(|operation| operation.syncs.is_empty()), "{:?}", of("idle"));
     assert!(of("put").iter().all(|operation| operation.syncs.len() <= 5), "{:?}", of("put"));
+    // All of them wait once.
+    let [many] = of("many") else { panic!("the mark of many is missing") };
+    assert!((1..=4).contains(&many.syncs.len()), "{:?}", many.syncs);
 }

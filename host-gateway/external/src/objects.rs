@@ -148,7 +148,7 @@ impl Objects for External {
         } else {
             self.delete_node(&node, cx.now).await?;
         }
-        Ok(Some(Deleted { ino: node.ino, touched: self.above(&full) }))
+        Ok(Some(Deleted { ino: node.ino, touched: self.above(&full), durable: true }))
     }
 
     async fn stage_copy(

@@ -11,6 +11,8 @@ use aws_sdk_s3::presigning::PresigningConfig;
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode, Delete, MetadataDirective, ObjectIdentifier};
 use common::{ACME, Server, bytes};
+use mooring_protocol::types::{Ino, Name, NewNode};
+use mooring_store::api::Tree;
 
 async fn put(client: &Client, key: &str, body: impl Into<Vec<u8>>) -> String {
     let body = ByteStream::from(body.into());
@@ -21,6 +23,10 @@ async fn put(client: &Client, key: &str, body: impl Into<Vec<u8>>) -> String {
 async fn get(client: &Client, key: &str) -> Vec<u8> {
     let got = client.get_object().bucket("photos").key(key).send().await.unwrap();
     got.body.collect().await.unwrap().to_vec()
+}
+
+fn name(text: &str) -> Name {
+    Name::new(text.as_bytes()).unwrap()
 }
 
 /// The code of a failure.
@@ -273,6 +279,29 @@ async fn many_are_deleted_at_once_and_each_is_told_of() {
     assert_eq!(done.errors().len(), 1);
     assert_eq!(done.errors()[0].code(), Some("NoSuchVersion"));
     assert_eq!(client.list_objects_v2().bucket("photos").send().await.unwrap().key_count(), Some(0));
+}
+
+#[tokio::test]
+async fn a_thousand_are_deleted_by_one_request() {
+    let server = Server::with_bucket("photos").await;
+    let client = server.client(ACME);
+    let (volume, cx) = (server.world.volume("acme", "photos").unwrap(), server.world.owner());
+    let dir = volume.create(&cx, Ino::ROOT, &name("many"), 0o755, (0, 0), &NewNode::Dir).await.unwrap().ino;
+    let file = NewNode::File { open: None };
+    for n in 0..1000 {
+        volume.create(&cx, dir, &name(&n.to_string()), 0o644, (0, 0), &file).await.unwrap();
+    }
+    volume.sync().await.unwrap();
+    let objects = (0..1000).map(|n| ObjectIdentifier::builder().key(format!("many/{n}")).build().unwrap());
+    let delete = Delete::builder().set_objects(Some(objects.collect())).build().unwrap();
+    let began = std::time::Instant::now();
+    let done = client.delete_objects().bucket("photos").delete(delete).send().await.unwrap();
+    println!("1,000 keys in {:?}", began.elapsed());
+    assert_eq!((done.deleted().len(), done.errors().len()), (1000, 0));
+    let marks = volume.watermarks();
+    assert_eq!(marks.stored, marks.received, "answered before it was durable");
+    let listed = client.list_objects_v2().bucket("photos").send().await.unwrap();
+    assert_eq!(listed.contents().iter().map(|o| o.key().unwrap()).collect::<Vec<_>>(), ["many/"]);
 }
 
 #[tokio::test]

@@ -17,8 +17,19 @@ impl Volume {
         key: &[u8],
         when: &Condition,
     ) -> Result<Option<Deleted>> {
+        let Some(deleted) = self.do_delete_one_of_many(cx, key, when).await? else { return Ok(None) };
+        crate::api::Tree::sync(self).await?;
+        Ok(Some(Deleted { durable: true, ..deleted }))
+    }
+
+    pub(super) async fn do_delete_one_of_many(
+        &self,
+        cx: &Caller,
+        key: &[u8],
+        when: &Condition,
+    ) -> Result<Option<Deleted>> {
         cx.authority.check(Action::Delete, Some(key))?;
-        let deleted = loop {
+        loop {
             let Some(found) = self.find(cx.root, key).await? else {
                 settle(when, None)?;
                 return Ok(None);
@@ -27,12 +38,10 @@ impl Volume {
                 What::Marker => self.delete_marker(cx, key, &found, when).await?,
                 What::File | What::Side => self.delete_file(cx, key, &found, when).await?,
             };
-            if let Some(done) = attempt {
-                break done;
+            if attempt.is_some() {
+                return Ok(attempt);
             }
-        };
-        crate::api::Tree::sync(self).await?;
-        Ok(Some(deleted))
+        }
     }
 
     async fn delete_file(
@@ -62,7 +71,7 @@ impl Volume {
         self.remove_emptied(&mut tx, cx, &mut dirs, &emptied, &mut touched).await?;
         dirs.write(&mut tx, cx.now);
         self.commit(tx.done()).await?;
-        Ok(Some(Deleted { ino, touched }))
+        Ok(Some(Deleted { ino, touched, durable: false }))
     }
 
     /// A directory made by mkdir loses its object: an empty one goes, one with entries becomes implicit.
@@ -94,7 +103,7 @@ impl Volume {
             tx.delete(|layer| object::key(layer, ino));
             tx.set_inode(ino, &old, new);
             self.commit(tx.done()).await?;
-            return Ok(Some(Deleted { ino, touched: Vec::new() }));
+            return Ok(Some(Deleted { ino, touched: Vec::new(), durable: false }));
         }
         let Some(mut dirs) = self.still_emptied(&found.trail, parent, &emptied).await? else {
             return Ok(None);
@@ -106,7 +115,7 @@ impl Volume {
         self.remove_emptied(&mut tx, cx, &mut dirs, &emptied, &mut touched).await?;
         dirs.write(&mut tx, cx.now);
         self.commit(tx.done()).await?;
-        Ok(Some(Deleted { ino, touched }))
+        Ok(Some(Deleted { ino, touched, durable: false }))
     }
 
     /// The directories that vanish when `parent` loses its last entry, from `parent` up: implicit ones with one entry.

@@ -74,6 +74,10 @@ impl Objects for Volume {
         self.do_delete(cx, key, when).await
     }
 
+    async fn delete_one_of_many(&self, cx: &Caller, key: &[u8], when: &Condition) -> Result<Option<Deleted>> {
+        self.do_delete_one_of_many(cx, key, when).await
+    }
+
     async fn stage_copy(
         &self,
         cx: &Caller,

@@ -212,7 +212,7 @@ impl State {
             node.implicit = true;
             node.object = None;
             node.touch(cx.now);
-            return Ok(Deleted { ino, touched: Vec::new() });
+            return Ok(Deleted { ino, touched: Vec::new(), durable: true });
         }
         debug_assert!(!key.is_empty());
         let mut touched = Vec::new();
@@ -223,7 +223,7 @@ impl State {
             touched.push(dir);
             let node = self.node(dir)?;
             if dir == cx.root || !node.implicit || !node.children.is_empty() {
-                return Ok(Deleted { ino, touched });
+                return Ok(Deleted { ino, touched, durable: true });
             }
             let above = node.parent;
             let called = self.node(above)?.children.iter().find(|(_, child)| child.ino == dir);

@@ -31,7 +31,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("mooring-agent", &["mooring-policy", "mooring-protocol", "mooring-cli"]),
     ("mooring-guest-exec", &[]),
     ("mooring-tests", &["mooring-policy", "mooring-protocol", "mooring-guest-exec"]),
-    ("mooring-stores", &["mooring-tests"]),
+    ("mooring-stores", &["mooring-policy", "mooring-store", "mooring-tests"]),
     ("mooring-bench", &["mooring-policy", "mooring-protocol"]),
     ("mooring-fuzz", &["mooring-policy", "mooring-protocol", "mooring-store"]),
     ("xtask", &[]),

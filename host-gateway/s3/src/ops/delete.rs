@@ -22,11 +22,11 @@ impl Door {
             time: req.input.if_match_last_modified_time,
             size: req.input.if_match_size,
         };
-        when.delete(&open, req.input.key.as_bytes()).await?;
+        when.delete(&open, req.input.key.as_bytes(), Many::No).await?;
         Ok(S3Response::new(DeleteObjectOutput { version_id: req.input.version_id, ..Default::default() }))
     }
 
-    /// Each key succeeds or fails by itself.
+    /// Each key succeeds or fails by itself; all wait for the disk together.
     pub(super) async fn delete_objects(
         &self,
         req: S3Request<DeleteObjectsInput>,
@@ -42,11 +42,22 @@ impl Door {
             .buffered(DELETE_PARALLEL)
             .collect()
             .await;
+        // Of what cannot be made durable nobody may believe that it is gone.
+        let synced = match results.iter().any(|(result, _)| matches!(result, Ok(false))) {
+            true => open.objects.sync().await.map_err(from_store),
+            false => Ok(()),
+        };
         let (mut deleted, mut errors) = (Vec::new(), Vec::new());
         for (result, object) in results {
+            let result = match (result, &synced) {
+                (Ok(false), Err(error)) => {
+                    Err(S3Error::with_message(error.code().clone(), "the deletion is not durable"))
+                }
+                (result, _) => result,
+            };
             match result {
-                Ok(()) if quiet == Some(true) => {}
-                Ok(()) => deleted.push(DeletedObject {
+                Ok(_) if quiet == Some(true) => {}
+                Ok(_) => deleted.push(DeletedObject {
                     key: Some(object.key),
                     version_id: object.version_id,
                     ..Default::default()
@@ -67,7 +78,8 @@ impl Door {
     }
 }
 
-async fn delete_one(open: &Open, object: &ObjectIdentifier) -> Result<(), S3Error> {
+/// Returns whether it is durable by now.
+async fn delete_one(open: &Open, object: &ObjectIdentifier) -> Result<bool, S3Error> {
     null_version(object.version_id.as_deref())?;
     // Keys in a document pass the rules that keys in a path do.
     if object.key.is_empty() || object.key.contains('\0') {
@@ -81,7 +93,14 @@ async fn delete_one(open: &Open, object: &ObjectIdentifier) -> Result<(), S3Erro
         time: object.last_modified_time.clone(),
         size: object.size,
     };
-    when.delete(open, object.key.as_bytes()).await
+    when.delete(open, object.key.as_bytes(), Many::Yes).await
+}
+
+/// Whether others are deleted by the same request.
+#[derive(Clone, Copy)]
+enum Many {
+    Yes,
+    No,
 }
 
 /// On which conditions an object is to be deleted.
@@ -92,8 +111,9 @@ struct When {
 }
 
 impl When {
-    /// Deletes the object if they hold. What is not there is deleted, whatever was said of it.
-    async fn delete(self, open: &Open, key: &[u8]) -> S3Result<()> {
+    /// Deletes the object if they hold. What is not there is deleted, whatever was said of it. Returns whether that is
+    /// durable by now.
+    async fn delete(self, open: &Open, key: &[u8], many: Many) -> S3Result<bool> {
         let conditional = self.etag.is_some() || self.time.is_some() || self.size.is_some();
         let if_match = match self.time.is_some() || self.size.is_some() {
             true => self.narrowed(open, key).await,
@@ -102,12 +122,16 @@ impl When {
         let result = match if_match {
             Ok(if_match) => {
                 let when = Condition { if_match, if_none_match: None };
-                open.objects.delete(&open.cx, key, &when).await.map(|_| ())
+                let deleted = match many {
+                    Many::No => open.objects.delete(&open.cx, key, &when).await,
+                    Many::Yes => open.objects.delete_one_of_many(&open.cx, key, &when).await,
+                };
+                deleted.map(|deleted| deleted.is_none_or(|deleted| deleted.durable))
             }
             Err(error) => Err(error),
         };
         match result {
-            Err(StoreError::NotFound) if conditional => Ok(()),
+            Err(StoreError::NotFound) if conditional => Ok(true),
             result => result.map_err(from_store),
         }
     }

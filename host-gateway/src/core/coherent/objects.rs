@@ -16,6 +16,11 @@ fn touched(put: &Put) -> Vec<Ino> {
     put.touched.iter().copied().chain(put.replaced).collect()
 }
 
+/// Every inode whose leases a DELETE ends.
+fn gone(deleted: Option<&Deleted>) -> Vec<Ino> {
+    deleted.map(|deleted| deleted.touched.iter().copied().chain([deleted.ino]).collect()).unwrap_or_default()
+}
+
 #[async_trait]
 impl Objects for OneShot {
     async fn head(&self, cx: &Caller, key: &[u8]) -> Result<ObjectInfo> {
@@ -57,10 +62,14 @@ impl Objects for OneShot {
     async fn delete(&self, cx: &Caller, key: &[u8], when: &Condition) -> Result<Option<Deleted>> {
         let mut pass = self.change(&self.on_the_way(cx, key).await).await?;
         let deleted = self.store().delete(cx, key, when).await?;
-        if let Some(deleted) = &deleted {
-            let touched: Vec<Ino> = deleted.touched.iter().copied().chain([deleted.ino]).collect();
-            self.also_changed(&mut pass, &touched).await?;
-        }
+        self.also_changed(&mut pass, &gone(deleted.as_ref())).await?;
+        Ok(deleted)
+    }
+
+    async fn delete_one_of_many(&self, cx: &Caller, key: &[u8], when: &Condition) -> Result<Option<Deleted>> {
+        let mut pass = self.change(&self.on_the_way(cx, key).await).await?;
+        let deleted = self.store().delete_one_of_many(cx, key, when).await?;
+        self.also_changed(&mut pass, &gone(deleted.as_ref())).await?;
         Ok(deleted)
     }
 

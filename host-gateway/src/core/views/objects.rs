@@ -126,6 +126,11 @@ impl Objects for Views {
         self.head.delete(cx, key, when).await
     }
 
+    async fn delete_one_of_many(&self, cx: &Caller, key: &[u8], when: &Condition) -> Result<Option<Deleted>> {
+        Views::own_key(cx, key)?;
+        self.head.delete_one_of_many(cx, key, when).await
+    }
+
     async fn stage_copy(
         &self,
         cx: &Caller,
