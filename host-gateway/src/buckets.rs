@@ -14,12 +14,11 @@ use mooring_store::api::{Caller, ListQuery, Objects};
 use mooring_store::error::StoreError;
 use mooring_store::realm::{Attach, Bucket, Durability, RealmError};
 
-use crate::core::Core;
-use crate::core::CoreError;
 use crate::core::coherent::OneShot;
 use crate::core::gate::Gate;
 use crate::core::identity::Who;
 use crate::core::registry::door_of;
+use crate::core::{Core, CoreError, to_the_end};
 
 /// S3's question which bucket is meant, answered from the registry.
 pub struct RealmBuckets {
@@ -166,10 +165,14 @@ pub async fn attach(
 /// # Errors
 /// [`CoreError`].
 pub async fn remove(core: &Arc<Core>, owner: &TenantId, name: &BucketName) -> Result<(), CoreError> {
-    let row = core.realm().bucket_rm(owner, name).await?;
-    core.reload().await?;
-    core.doors_changed(owner).await;
-    core.remove_volume(owner, row.volume).await?;
-    tracing::info!(%owner, bucket = %name, volume = %row.volume, "bucket removed");
-    Ok(())
+    let (core, owner, name) = (Arc::clone(core), owner.clone(), name.clone());
+    to_the_end(async move {
+        let row = core.realm().bucket_rm(&owner, &name).await?;
+        core.reload().await?;
+        core.doors_changed(&owner).await;
+        core.remove_volume(&owner, row.volume).await?;
+        tracing::info!(%owner, bucket = %name, volume = %row.volume, "bucket removed");
+        Ok(())
+    })
+    .await
 }

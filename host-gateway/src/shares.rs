@@ -24,9 +24,8 @@ use mooring_store::realm::{GrantRow, RealmError};
 
 use crate::api::error::ApiFailure;
 use crate::api::until::until;
-use crate::core::Core;
-use crate::core::CoreError;
 use crate::core::registry::door_of;
+use crate::core::{Core, CoreError, to_the_end};
 use crate::gateway::Gateway;
 
 /// How long a share lives when nothing is said.
@@ -231,7 +230,7 @@ pub async fn accept(core: &Arc<Core>, me: &TenantId, id: GrantId) -> Result<Shar
 }
 
 /// The grantee gives it back.
-pub async fn decline(gateway: &Gateway, me: &TenantId, id: GrantId) -> Result<(), ApiFailure> {
+pub async fn decline(gateway: &Arc<Gateway>, me: &TenantId, id: GrantId) -> Result<(), ApiFailure> {
     let row = known(&gateway.core, me, id).await?;
     if row.grant.grantee != *me {
         return Err(ApiFailure::denied("only the tenant it is for can decline a share")
@@ -241,7 +240,7 @@ pub async fn decline(gateway: &Gateway, me: &TenantId, id: GrantId) -> Result<()
 }
 
 /// Takes a share back, and everything that was passed on from it.
-pub async fn revoke(gateway: &Gateway, me: &TenantId, id: GrantId) -> Result<Revoked, ApiFailure> {
+pub async fn revoke(gateway: &Arc<Gateway>, me: &TenantId, id: GrantId) -> Result<Revoked, ApiFailure> {
     let core = &gateway.core;
     let row = known(core, me, id).await?;
     if !gave(&core.registry().grants, me, &row.grant) {
@@ -251,7 +250,13 @@ pub async fn revoke(gateway: &Gateway, me: &TenantId, id: GrantId) -> Result<Rev
     end(gateway, id).await
 }
 
-async fn end(gateway: &Gateway, id: GrantId) -> Result<Revoked, ApiFailure> {
+/// Ends a grant everywhere. Goes on though who asked goes away: half a revocation is none.
+async fn end(gateway: &Arc<Gateway>, id: GrantId) -> Result<Revoked, ApiFailure> {
+    let gateway = Arc::clone(gateway);
+    to_the_end(async move { revoke_everywhere(&gateway, id).await }).await
+}
+
+async fn revoke_everywhere(gateway: &Gateway, id: GrantId) -> Result<Revoked, ApiFailure> {
     let core = &gateway.core;
     let start = Instant::now();
     let ended = core.realm().grant_revoke(id).await.map_err(failure)?;
@@ -313,6 +318,14 @@ pub fn failure(error: RealmError) -> ApiFailure {
         | RealmError::GrantExists(_)
         | RealmError::ChannelInUse { .. }
         | RealmError::TenantNotEmpty { .. } => ApiFailure::conflict(error.to_string()),
+        RealmError::InDoubt(_) => ApiFailure::unavailable(
+            "the gateway's disk fails or is full; the change is made once it is well: look before you repeat it",
+            error,
+        ),
+        RealmError::Meta(ref meta) if meta.may_pass() => ApiFailure::unavailable(
+            "the gateway's disk fails or is full; nothing was changed: try again when it is well",
+            error,
+        ),
         other => ApiFailure::internal(other),
     }
 }

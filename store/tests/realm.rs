@@ -271,3 +271,42 @@ async fn secrets_are_nowhere_in_clear() {
     }
     assert!(files > 4);
 }
+
+/// Who asked goes away in the midst of it, again and again at other moments: no number comes twice, what was begun is whole,
+/// and somebody hears of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_ends_though_who_asked_for_it_has_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let realm = open(dir.path()).await;
+    let acme = tenant("acme");
+    realm.tenant_create(&acme).await.unwrap();
+    let changes = realm.changes();
+    let before = *changes.borrow();
+    let (mut told, mut left) = (0, 0);
+    for number in 0..400_u32 {
+        let (asking, acme) = (realm.clone(), acme.clone());
+        let name = bucket(&format!("bucket-{number}"));
+        let asked = tokio::spawn(async move { asking.bucket_create(&acme, &name, Durability::Store).await });
+        // After 0, 1, 2, ... steps of its way.
+        for _ in 0..number % 40 {
+            tokio::task::yield_now().await;
+        }
+        asked.abort();
+        match asked.await {
+            Ok(made) => {
+                made.unwrap();
+                told += 1;
+            }
+            Err(_) => left += 1,
+        }
+    }
+    // One more takes its turn after all of them.
+    realm.bucket_create(&acme, &bucket("last"), Durability::Store).await.unwrap();
+    let made = realm.buckets(Some(&acme)).await.unwrap();
+    let volumes: std::collections::HashSet<VolumeId> = made.iter().map(|bucket| bucket.volume).collect();
+    assert_eq!(volumes.len(), made.len(), "two buckets have one volume");
+    let now = *changes.borrow();
+    assert!(told < made.len() && left > 0, "nobody left while it was under way: {told} told, {left} left");
+    assert_eq!((now.ended - before.ended) as usize, made.len(), "a change is not counted");
+    assert!((1..=left).contains(&(now.unattended as usize)), "{now:?}, {left} left");
+}

@@ -168,12 +168,38 @@ impl Rig {
         Ok(began.elapsed())
     }
 
-    /// The registry lies on the same disk.
-    async fn registry_works(&self, name: &str) -> Result<()> {
+    /// The registry lies on the same disk: it answers, whatever that is. Returns the buckets that are to be there, those
+    /// whose change waits for the disk included.
+    async fn ask_registry(&self, fault: Fault, number: usize) -> Result<Vec<String>> {
+        let mut there = Vec::new();
+        for name in [format!("asked-{number}"), format!("again-{number}")] {
+            let words = ["bucket", "create", "--tenant", "acme", &name];
+            let answer = tokio::time::timeout(WITHIN, self.site.gateway.cli(&words)).await;
+            let answer = answer.with_context(|| format!("{fault:?}: nobody answers"))??;
+            let says = String::from_utf8_lossy(&answer.stderr).trim().to_owned();
+            println!("{fault:?}: the registry says {says:?}");
+            // A full disk has room that was set aside before.
+            let made = says.is_empty() && matches!(fault, Fault::Full);
+            ensure!(made || says.contains("disk fails or is full"), "{fault:?}: {says}");
+            if made || says.contains("is made once it is well") {
+                there.push(name);
+            }
+        }
+        Ok(there)
+    }
+
+    async fn registry_works(&self, there: &[String], name: &str) -> Result<()> {
         wait::until("the registry", WITHIN, || async {
             Look::when_ok(self.site.gateway.bucket("acme", name).await)
         })
-        .await
+        .await?;
+        for bucket in there.iter().map(String::as_str).chain([name]) {
+            self.sdk
+                .put(bucket, "used", b"used")
+                .await
+                .with_context(|| format!("{bucket} cannot be used"))?;
+        }
+        Ok(())
     }
 }
 
@@ -186,20 +212,14 @@ async fn a_disk_that_fails_under_the_gateway_is_told_and_survived() -> Result<()
     for (number, (fault, errno, status)) in faults.into_iter().enumerate() {
         rig.disk.set(fault);
         rig.until_told(errno, status).await.with_context(|| format!("{fault:?}"))?;
-        // The registry's disk is the same.
-        let name = format!("asked-{number}");
-        // The change that meets the fault first waits with it, as in a bucket.
-        let words = ["bucket", "create", "--tenant", "acme", &name];
-        let says = match tokio::time::timeout(PATIENCE, rig.site.gateway.cli(&words)).await {
-            Ok(refused) => String::from_utf8_lossy(&refused?.stderr).trim().to_owned(),
-            Err(_) => "nothing yet".to_owned(),
-        };
-        println!("{fault:?}: the registry says {says}");
+        let there = rig.ask_registry(fault, number).await?;
         rig.reads_go_on().await.with_context(|| format!("reads during {fault:?}"))?;
         rig.disk.set(Fault::None);
         let took = rig.recovers().await.with_context(|| format!("after {fault:?}"))?;
         println!("{fault:?}: works again after {took:?}");
-        rig.registry_works(&format!("made-{number}")).await.with_context(|| format!("after {fault:?}"))?;
+        rig.registry_works(&there, &format!("made-{number}"))
+            .await
+            .with_context(|| format!("after {fault:?}"))?;
         rig.whole().await.with_context(|| format!("after {fault:?}"))?;
     }
     for fault in [Fault::Short, Fault::Slow] {

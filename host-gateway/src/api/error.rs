@@ -58,6 +58,16 @@ impl ApiFailure {
         failure
     }
 
+    /// What is needed is away for a while; the log has the cause.
+    pub fn unavailable(
+        why: impl Into<String>,
+        source: impl std::error::Error + Send + Sync + 'static,
+    ) -> ApiFailure {
+        let mut failure = Self::new("unavailable", why);
+        failure.source = Some(Box::new(source));
+        failure
+    }
+
     /// Names the command to try next.
     #[must_use]
     pub fn try_next(mut self, command: impl Into<String>) -> ApiFailure {
@@ -72,6 +82,7 @@ impl ApiFailure {
             "invalid" => StatusCode::BAD_REQUEST,
             "exists" | "conflict" => StatusCode::CONFLICT,
             "unauthenticated" => StatusCode::UNAUTHORIZED,
+            "unavailable" => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }

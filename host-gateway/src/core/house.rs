@@ -49,6 +49,36 @@ pub(super) async fn keep_few_open(doors: Arc<Doors>, sessions: Arc<Sessions>) {
     }
 }
 
+/// Reads the registry anew after a change whose caller had left, interrupted or tired of a failing disk, and does what the
+/// caller would have done: doors close and open. Until the gateway stops.
+pub(super) async fn follow_changes(core: Arc<Core>) {
+    let (mut changes, mut seen) = (core.realm().changes(), 0);
+    loop {
+        tokio::select! {
+            () = core.sessions().stopping().cancelled() => return,
+            more = changes.wait_for(|now| now.unattended > seen) => match more {
+                Ok(now) => seen = now.unattended,
+                Err(_) => return,
+            },
+        }
+        if let Err(error) = core.reload().await {
+            let error: &dyn std::error::Error = &error;
+            tracing::error!(error, "the registry cannot be read; decisions go by what it said before");
+            continue;
+        }
+        close_ended(&core.doors, core.sessions()).await;
+        let tenants: BTreeSet<TenantId> =
+            core.sessions().list().iter().filter_map(|session| session.who().tenant().cloned()).collect();
+        for tenant in tenants {
+            core.sessions().doors_changed(&tenant).await;
+        }
+        if let Err(error) = core.remove_doomed().await {
+            let error: &dyn std::error::Error = &error;
+            tracing::error!(error, "what belonged to removed buckets is still there");
+        }
+    }
+}
+
 /// Notices that another gateway has taken over: from then on nothing is served from here. Sessions end, so that their
 /// agents drop what they cached; volumes close, and with them every cache.
 pub(super) async fn watch_standing(core: Arc<Core>) {

@@ -50,8 +50,9 @@ use mooring_protocol::message::Door;
 use mooring_protocol::status::Status;
 use mooring_protocol::types::{Ino, Time};
 use mooring_store::api::Caller;
-use mooring_store::realm::{Realm, RealmOptions};
+use mooring_store::realm::{Changes, Realm, RealmOptions};
 use mooring_store::volume::{Damage, Volume};
+use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use access::DoorAuthority;
@@ -93,8 +94,10 @@ pub struct CoreDeps {
 pub struct Core {
     realm: Arc<Realm>,
     doors: Arc<Doors>,
-    /// One reload at a time, so that an older snapshot never replaces a newer one.
-    reloading: tokio::sync::Mutex<()>,
+    /// One reload at a time, so that an older snapshot never replaces a newer one; how many changes of the registry the
+    /// last one knows.
+    reloading: tokio::sync::Mutex<u64>,
+    changes: watch::Receiver<Changes>,
     sessions: Arc<Sessions>,
     listeners: Arc<Listeners>,
     elsewhere: OnceLock<Arc<dyn Elsewhere>>,
@@ -166,6 +169,8 @@ impl Core {
             None => Realm::open(store.clone()).await?,
             Some(there) => Realm::open_on(store.clone(), &there.backing, &there.owner).await?,
         };
+        let changes = realm.changes();
+        let known = changes.borrow().ended;
         let registry = Arc::new(ArcSwap::from_pointee(Registry::read(&realm).await?));
         let tasks = TaskTracker::new();
         let path = store.data.path().join("sessions");
@@ -188,7 +193,8 @@ impl Core {
         let core = Arc::new(Core {
             realm,
             doors,
-            reloading: tokio::sync::Mutex::new(()),
+            reloading: tokio::sync::Mutex::new(known),
+            changes,
             sessions,
             listeners,
             elsewhere: OnceLock::new(),
@@ -197,6 +203,7 @@ impl Core {
         core.remove_doomed().await?;
         core.tasks.spawn(core.sessions.clone().watch());
         core.learn_budgets();
+        core.tasks.spawn(house::follow_changes(core.clone()));
         core.tasks.spawn(house::keep(core.doors.clone(), core.sessions.clone()));
         core.tasks.spawn(house::keep_few_open(core.doors.clone(), core.sessions.clone()));
         core.tasks.spawn(house::keep_snapshots(core.clone()));
@@ -249,15 +256,22 @@ impl Core {
         &*self.doors.random
     }
 
-    /// Reads the registry anew. To be called after every change of it; decisions made after this know the change.
+    /// Sees to it that decisions made after this know every change of the registry that had ended before. To be called
+    /// after every change; several that come together are read once.
     ///
     /// # Errors
     /// The registry cannot be read. Decisions then go by what was read before, and the caller must not tell anybody
     /// that the change is in force.
     pub async fn reload(&self) -> Result<(), CoreError> {
-        let _one = self.reloading.lock().await;
+        let wanted = self.changes.borrow().ended;
+        let mut known = self.reloading.lock().await;
+        if *known >= wanted {
+            return Ok(());
+        }
+        let reading = self.changes.borrow().ended;
         let fresh = Registry::read(&self.realm).await?;
         self.doors.registry.store(Arc::new(fresh));
+        *known = reading;
         Ok(())
     }
 
@@ -441,5 +455,15 @@ impl Gate for Core {
 
     fn random(&self, bytes: &mut [u8]) {
         self.doors.random.fill(bytes);
+    }
+}
+
+/// Does `work` to its end though who waits for it goes away.
+pub async fn to_the_end<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+    match tokio::spawn(work).await {
+        Ok(done) => done,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        // The runtime ends, and the waiter with it.
+        Err(_) => std::future::pending().await,
     }
 }

@@ -73,3 +73,15 @@ pub enum MetaError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
+
+impl MetaError {
+    /// Whether the same may work later: the disk fails or is full, nothing is known to be lost.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Disk { .. } | Self::NoSpace { .. } => true,
+            Self::Journal(error) => error.may_pass(),
+            _ => false,
+        }
+    }
+}

@@ -98,7 +98,7 @@ impl Realm {
         durability: Durability,
         attach: Option<Attach>,
     ) -> Result<Bucket, RealmError> {
-        let _one = self.changing.lock().await;
+        let turn = self.turn().await?;
         self.tenant(owner).await?;
         if rows::get::<Bucket>(&*self.meta, &key(owner, name)).await?.is_some() {
             return Err(RealmError::BucketExists(owner.clone(), name.clone()));
@@ -125,7 +125,7 @@ impl Realm {
             trash_seconds: None,
         };
         rows::put(&mut batch, key(owner, name), &bucket)?;
-        self.apply(batch).await?;
+        self.apply(&turn, batch).await?;
         Ok(bucket)
     }
 
@@ -136,23 +136,23 @@ impl Realm {
         name: &BucketName,
         change: impl FnOnce(Quota) -> Quota,
     ) -> Result<Bucket, RealmError> {
-        let _one = self.changing.lock().await;
+        let turn = self.turn().await?;
         let mut bucket = self.bucket(owner, name).await?;
         bucket.quota = change(bucket.quota);
         let mut batch = Batch::new();
         rows::put(&mut batch, key(owner, name), &bucket)?;
-        self.apply(batch).await?;
+        self.apply(&turn, batch).await?;
         Ok(bucket)
     }
 
     /// Removes a bucket and every grant on it. Its volume is listed by [`Self::doomed_volumes`] until
     /// [`Self::volume_removed`], so that a stop in between leaves no files behind.
     pub async fn bucket_rm(&self, owner: &TenantId, name: &BucketName) -> Result<Bucket, RealmError> {
-        let _one = self.changing.lock().await;
+        let turn = self.turn().await?;
         let bucket = self.bucket(owner, name).await?;
         let mut batch = Batch::new();
         self.doom(&bucket, &mut batch).await?;
-        self.apply(batch).await?;
+        self.apply(&turn, batch).await?;
         Ok(bucket)
     }
 
@@ -163,11 +163,11 @@ impl Realm {
         name: &BucketName,
         snapshots: Option<Schedule>,
     ) -> Result<Bucket, RealmError> {
-        let _one = self.changing.lock().await;
+        let turn = self.turn().await?;
         let bucket = Bucket { snapshots, ..self.bucket(owner, name).await? };
         let mut batch = Batch::new();
         rows::put(&mut batch, key(owner, name), &bucket)?;
-        self.apply(batch).await?;
+        self.apply(&turn, batch).await?;
         Ok(bucket)
     }
 
@@ -178,11 +178,11 @@ impl Realm {
         name: &BucketName,
         trash_seconds: Option<u64>,
     ) -> Result<Bucket, RealmError> {
-        let _one = self.changing.lock().await;
+        let turn = self.turn().await?;
         let bucket = Bucket { trash_seconds, ..self.bucket(owner, name).await? };
         let mut batch = Batch::new();
         rows::put(&mut batch, key(owner, name), &bucket)?;
-        self.apply(batch).await?;
+        self.apply(&turn, batch).await?;
         Ok(bucket)
     }
 
@@ -215,8 +215,8 @@ impl Realm {
 
     /// The files of a volume are gone.
     pub async fn volume_removed(&self, volume: VolumeId) -> Result<(), RealmError> {
-        let mut batch = Batch::new();
+        let (turn, mut batch) = (self.turn().await?, Batch::new());
         batch.delete(doomed_key(volume));
-        self.apply(batch).await
+        self.apply(&turn, batch).await
     }
 }

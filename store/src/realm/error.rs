@@ -98,6 +98,11 @@ pub enum RealmError {
     /// The metadata failed.
     #[error(transparent)]
     Meta(#[from] MetaError),
+    /// The disk failed when the change was under way, which nothing takes back.
+    #[error(
+        "the registry's disk fails; the change waits for it and is made once the disk is well: look before you repeat it"
+    )]
+    InDoubt(#[source] MetaError),
     /// A key is missing or wrong.
     #[error(transparent)]
     Seal(#[from] SealError),

@@ -44,7 +44,7 @@ fn index_keys(grant: &Grant) -> [Vec<u8>; 2] {
 impl Realm {
     /// Keeps a grant and its signed statement. The caller has verified that the statement says the grant.
     pub async fn grant_put(&self, grant: Grant, statement: String) -> Result<GrantRow, RealmError> {
-        let _one = self.changing.lock().await;
+        let turn = self.turn().await?;
         self.tenant(&grant.grantee).await?;
         self.bucket(&grant.owner, &grant.bucket).await?;
         if rows::get::<GrantRow>(&*self.meta, &key(grant.id)).await?.is_some() {
@@ -53,7 +53,7 @@ impl Realm {
         let row = GrantRow { grant, statement, accepted: None, revoked: None };
         let mut batch = Batch::new();
         put_row(&mut batch, &row)?;
-        self.apply(batch).await?;
+        self.apply(&turn, batch).await?;
         Ok(row)
     }
 
@@ -64,17 +64,17 @@ impl Realm {
 
     /// Notes that the grantee took the grant under `name`, or gave it back (`None`).
     pub async fn grant_accept(&self, id: GrantId, name: Option<ShareName>) -> Result<GrantRow, RealmError> {
-        let _one = self.changing.lock().await;
+        let turn = self.turn().await?;
         let row = GrantRow { accepted: name, ..self.grant(id).await? };
         let mut batch = Batch::new();
         put_row(&mut batch, &row)?;
-        self.apply(batch).await?;
+        self.apply(&turn, batch).await?;
         Ok(row)
     }
 
     /// Revokes a grant and all that were delegated from it, together. Returns those this call revoked.
     pub async fn grant_revoke(&self, id: GrantId) -> Result<Vec<GrantRow>, RealmError> {
-        let _one = self.changing.lock().await;
+        let turn = self.turn().await?;
         self.grant(id).await?;
         let all = self.grants().await?;
         let mut ended = HashSet::from([id]);
@@ -95,7 +95,7 @@ impl Realm {
             put_row(&mut batch, &row)?;
             revoked.push(row);
         }
-        self.apply(batch).await?;
+        self.apply(&turn, batch).await?;
         Ok(revoked)
     }
 
@@ -162,7 +162,7 @@ impl Realm {
         for stale in there.difference(&wanted) {
             batch.delete(stale.clone());
         }
-        if batch.is_empty() { Ok(()) } else { self.apply(batch).await }
+        if batch.is_empty() { Ok(()) } else { self.apply(&self.turn().await?, batch).await }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Signing keys, access keys, revocations.
 
+use super::turns::Turn;
 use super::{Realm, RealmError, TenantState, rows};
 use crate::meta::Batch;
 use mooring_policy::access::{AccessKey, CredentialKey};
@@ -32,52 +33,64 @@ fn secret_row(secret: &[u8]) -> Vec<u8> {
 impl Realm {
     /// The keys that sign tokens and grants; made at first use.
     pub async fn signing_keys(&self) -> Result<KeySet, RealmError> {
-        let _one = self.changing.lock().await;
-        self.load_signing_keys().await
+        match self.kept_signing_keys().await? {
+            Some(keys) => Ok(keys),
+            None => self.load_signing_keys(&self.turn().await?).await,
+        }
     }
 
-    async fn load_signing_keys(&self) -> Result<KeySet, RealmError> {
+    async fn kept_signing_keys(&self) -> Result<Option<KeySet>, RealmError> {
         let key = single("signing");
-        if let Some(row) = self.meta.get(&key).await? {
-            return KeySet::from_secret_bytes(rows::body(&key, &row)?).map_err(unusable);
+        let Some(row) = self.meta.get(&key).await? else { return Ok(None) };
+        KeySet::from_secret_bytes(rows::body(&key, &row)?).map(Some).map_err(unusable)
+    }
+
+    async fn load_signing_keys(&self, turn: &Turn) -> Result<KeySet, RealmError> {
+        if let Some(keys) = self.kept_signing_keys().await? {
+            return Ok(keys);
         }
         let keys = KeySet::generate(self.random.as_ref(), self.clock.now()).map_err(unusable)?;
-        self.put_secret(key, &keys.to_secret_bytes()).await?;
+        self.put_secret(turn, single("signing"), &keys.to_secret_bytes()).await?;
         Ok(keys)
     }
 
     /// Makes a new signing key; the old ones go on verifying.
     pub async fn rotate_signing_keys(&self) -> Result<KeySet, RealmError> {
-        let _one = self.changing.lock().await;
-        let mut keys = self.load_signing_keys().await?;
+        let turn = self.turn().await?;
+        let mut keys = self.load_signing_keys(&turn).await?;
         keys.rotate(self.random.as_ref(), self.clock.now()).map_err(unusable)?;
-        self.put_secret(single("signing"), &keys.to_secret_bytes()).await?;
+        self.put_secret(&turn, single("signing"), &keys.to_secret_bytes()).await?;
         Ok(keys)
     }
 
     /// The key from which the secrets of session credentials follow; made at first use.
     pub async fn credential_key(&self) -> Result<CredentialKey, RealmError> {
-        let _one = self.changing.lock().await;
+        let turn = self.turn().await?;
         let key = single("credential");
         if let Some(row) = self.meta.get(&key).await? {
             return CredentialKey::from_secret_bytes(rows::body(&key, &row)?).map_err(unusable);
         }
         let credential = CredentialKey::generate(self.random.as_ref());
-        self.put_secret(key, &credential.to_secret_bytes()).await?;
+        self.put_secret(&turn, key, &credential.to_secret_bytes()).await?;
         Ok(credential)
     }
 
-    async fn put_secret(&self, key: Vec<u8>, secret: &Zeroizing<Vec<u8>>) -> Result<(), RealmError> {
+    async fn put_secret(
+        &self,
+        turn: &Turn,
+        key: Vec<u8>,
+        secret: &Zeroizing<Vec<u8>>,
+    ) -> Result<(), RealmError> {
         let mut batch = Batch::new();
         batch.put(key, secret_row(secret));
-        self.apply(batch).await
+        self.apply(turn, batch).await
     }
 
     /// Keeps a static access key.
     pub async fn access_key_put(&self, key: &AccessKey) -> Result<(), RealmError> {
-        let _one = self.changing.lock().await;
+        let turn = self.turn().await?;
         self.tenant(&key.tenant).await?;
-        self.put_secret(access_key_row(&key.id), &key.to_secret_bytes().map_err(unusable)?).await
+        self.put_secret(&turn, access_key_row(&key.id), &key.to_secret_bytes().map_err(unusable)?).await
     }
 
     /// The static access key with this id. Whether it has ended is for policy to say.
@@ -99,16 +112,16 @@ impl Realm {
 
     /// Deletes a static access key: it is refused from now on.
     pub async fn access_key_rm(&self, id: &str) -> Result<(), RealmError> {
-        let _one = self.changing.lock().await;
+        let turn = self.turn().await?;
         self.access_key(id).await?;
         let mut batch = Batch::new();
         batch.delete(access_key_row(id));
-        self.apply(batch).await
+        self.apply(&turn, batch).await
     }
 
     /// Refuses one token from now on. Tokens that have ended are dropped from the list.
     pub async fn revoke_token(&self, id: TokenId, expires: Timestamp) -> Result<(), RealmError> {
-        let _one = self.changing.lock().await;
+        let turn = self.turn().await?;
         let now = self.clock.now();
         let mut batch = Batch::new();
         for (key, row) in rows::all_raw(&*self.meta, b"R").await? {
@@ -117,16 +130,16 @@ impl Realm {
             }
         }
         rows::put(&mut batch, rows::key(b'R', &[id.to_string().as_bytes()]), &(id, expires))?;
-        self.apply(batch).await
+        self.apply(&turn, batch).await
     }
 
     /// Makes every token of the operator worthless, and returns the new epoch.
     pub async fn raise_realm_epoch(&self) -> Result<Epoch, RealmError> {
-        let _one = self.changing.lock().await;
+        let turn = self.turn().await?;
         let epoch = self.realm_epoch().await?.next().ok_or(RealmError::Exhausted("epoch"))?;
         let mut batch = Batch::new();
         rows::put(&mut batch, single("epoch"), &epoch)?;
-        self.apply(batch).await?;
+        self.apply(&turn, batch).await?;
         Ok(epoch)
     }
 

@@ -1,7 +1,7 @@
 //! The registry of one installation: who exists, what belongs to whom, who was granted what.
 //!
 //! One small metadata database of its own. Every change is durable when its method returns. Changes are made one
-//! at a time: each reads, decides and commits under one lock, which no data path takes.
+//! at a time: each reads, decides and commits in its [`turns`], which no data path takes.
 //!
 //! Grants belong in the database of the bucket they open, whose home then protects them with its own fence; with
 //! one gateway there is one fence, and until buckets move between hosts the signed statements live here.
@@ -19,6 +19,7 @@ mod open;
 mod ring;
 mod rows;
 mod tenant;
+mod turns;
 mod vm;
 
 pub use bucket::{Bucket, Durability, Schedule};
@@ -28,6 +29,7 @@ pub use grant::GrantRow;
 pub use open::RealmOptions;
 pub use ring::KeyInfo;
 pub use tenant::{Tenant, TenantState};
+pub use turns::Changes;
 pub use vm::{Channel, Vm};
 
 use crate::meta::{Batch, Meta};
@@ -42,18 +44,10 @@ pub struct Realm {
     ring: Arc<ring::Ring>,
     random: Arc<dyn Random>,
     clock: Arc<dyn Clock>,
-    /// Held over each change: read, decide, commit.
-    changing: tokio::sync::Mutex<()>,
+    turns: turns::Turns,
 }
 
 impl Realm {
-    /// Commits and makes durable.
-    async fn apply(&self, batch: Batch) -> Result<(), RealmError> {
-        self.meta.commit(batch).await?;
-        self.meta.sync().await?;
-        Ok(())
-    }
-
     /// The next number of a counter, noted in `batch`. Never given twice: the number is spent with the batch.
     async fn next(&self, name: &'static str, limit: u64, batch: &mut Batch) -> Result<u64, RealmError> {
         let key = rows::key(b'S', &[b"next", name.as_bytes()]);
@@ -67,20 +61,20 @@ impl Realm {
 
     /// A volume id that was never used: 48 bits.
     pub async fn volume_id(&self) -> Result<VolumeId, RealmError> {
-        let _one = self.changing.lock().await;
+        let turn = self.turn().await?;
         let mut batch = Batch::new();
         let id = self.next("volume", (1 << 48) - 1, &mut batch).await?;
-        self.apply(batch).await?;
+        self.apply(&turn, batch).await?;
         Ok(VolumeId(id))
     }
 
     /// A 16-bit id that was never used, for what must fit the upper bits of a node id. 0 is not given: it means
     /// the head.
     pub async fn view_id(&self) -> Result<u16, RealmError> {
-        let _one = self.changing.lock().await;
+        let turn = self.turn().await?;
         let mut batch = Batch::new();
         let id = self.next("view", u64::from(u16::MAX), &mut batch).await?;
-        self.apply(batch).await?;
+        self.apply(&turn, batch).await?;
         u16::try_from(id).map_err(|_| RealmError::Exhausted("view"))
     }
 

@@ -100,8 +100,7 @@ impl Realm {
         random: Arc<dyn Random>,
         clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, RealmError> {
-        let (ring, changing) = (Arc::new(ring), tokio::sync::Mutex::new(()));
-        let realm = Self { meta, ring, random, clock, changing };
+        let realm = Self { meta, ring: Arc::new(ring), random, clock, turns: super::turns::Turns::default() };
         let key = schema_key();
         match rows::get::<u32>(&*realm.meta, &key).await? {
             Some(SCHEMA) => {}
@@ -110,9 +109,9 @@ impl Realm {
                 return Err(RealmError::Version { row: "schema".to_owned(), found, supported });
             }
             None => {
-                let mut batch = Batch::new();
+                let (turn, mut batch) = (realm.turn().await?, Batch::new());
                 rows::put(&mut batch, key, &SCHEMA)?;
-                realm.apply(batch).await?;
+                realm.apply(&turn, batch).await?;
             }
         }
         realm.repair_grant_index().await?;

@@ -44,7 +44,7 @@ fn key(name: &TenantId) -> Vec<u8> {
 impl Realm {
     /// Creates a tenant with new keys.
     pub async fn tenant_create(&self, name: &TenantId) -> Result<Tenant, RealmError> {
-        let _one = self.changing.lock().await;
+        let turn = self.turn().await?;
         let earlier: Option<Tenant> = rows::get(&*self.meta, &key(name)).await?;
         let epoch = match earlier {
             Some(Tenant { state: TenantState::Active, .. }) => {
@@ -59,7 +59,7 @@ impl Realm {
         let tenant = Tenant { name: name.clone(), created, state, epoch, quota: Quota::default() };
         let mut batch = Batch::new();
         rows::put(&mut batch, key(name), &tenant)?;
-        self.apply(batch).await?;
+        self.apply(&turn, batch).await?;
         Ok(tenant)
     }
 
@@ -69,7 +69,7 @@ impl Realm {
     ///
     /// Should the process stop between the two steps, the next open destroys the keys of who was removed.
     pub async fn tenant_rm(&self, name: &TenantId, with_data: bool) -> Result<Vec<VolumeId>, RealmError> {
-        let _one = self.changing.lock().await;
+        let turn = self.turn().await?;
         let mut tenant = self.tenant(name).await?;
         let not_empty = |what| Err(RealmError::TenantNotEmpty { tenant: name.clone(), what });
         let buckets = self.buckets(Some(name)).await?;
@@ -90,7 +90,7 @@ impl Realm {
         tenant.state = TenantState::Removed;
         tenant.epoch = tenant.epoch.next().ok_or(RealmError::Exhausted("epoch"))?;
         rows::put(&mut batch, key(name), &tenant)?;
-        self.apply(batch).await?;
+        self.apply(&turn, batch).await?;
         self.ring.destroy(name).await?;
         Ok(buckets.into_iter().map(|bucket| bucket.volume).collect())
     }
@@ -133,7 +133,7 @@ impl Realm {
     /// Gives a tenant a new data key. Packs, journal files and engine blocks that are begun from now on are sealed by
     /// it, in volumes that are open too; what was sealed before is read with the earlier keys.
     pub async fn tenant_rotate_key(&self, name: &TenantId) -> Result<KeyGeneration, RealmError> {
-        let _one = self.changing.lock().await;
+        let _turn = self.turn().await?;
         let (tenant, now) = (self.tenant(name).await?, self.clock.now());
         self.ring.rotate(&tenant.name, now).await
     }
@@ -141,7 +141,7 @@ impl Realm {
     /// Wraps every key with another master key, in one step: at any moment all of them are wrapped by one. Returns how
     /// many there are. The earlier master key is not needed any more.
     pub async fn rotate_master(&self, to: MasterKey, origin: &str) -> Result<usize, RealmError> {
-        let _one = self.changing.lock().await;
+        let _turn = self.turn().await?;
         self.ring.rotate_master(to, origin).await
     }
 
@@ -163,23 +163,23 @@ impl Realm {
         name: &TenantId,
         change: impl FnOnce(Quota) -> Quota,
     ) -> Result<Tenant, RealmError> {
-        let _one = self.changing.lock().await;
+        let turn = self.turn().await?;
         let mut tenant = self.tenant(name).await?;
         tenant.quota = change(tenant.quota);
         let mut batch = Batch::new();
         rows::put(&mut batch, key(name), &tenant)?;
-        self.apply(batch).await?;
+        self.apply(&turn, batch).await?;
         Ok(tenant)
     }
 
     /// Makes every token and credential of the tenant worthless, and returns the new epoch.
     pub async fn tenant_raise_epoch(&self, name: &TenantId) -> Result<Epoch, RealmError> {
-        let _one = self.changing.lock().await;
+        let turn = self.turn().await?;
         let mut tenant = self.tenant(name).await?;
         tenant.epoch = tenant.epoch.next().ok_or(RealmError::Exhausted("epoch"))?;
         let mut batch = Batch::new();
         rows::put(&mut batch, key(name), &tenant)?;
-        self.apply(batch).await?;
+        self.apply(&turn, batch).await?;
         Ok(tenant.epoch)
     }
 }

@@ -1,5 +1,6 @@
 //! VMs and the channels that lead to them.
 
+use super::turns::Turn;
 use super::{Realm, RealmError, rows};
 use crate::meta::Batch;
 use mooring_policy::ids::{Generation, TenantId, VmId};
@@ -62,7 +63,7 @@ impl Realm {
         channel: Channel,
         gateway: Option<&str>,
     ) -> Result<Vm, RealmError> {
-        let _one = self.changing.lock().await;
+        let turn = self.turn().await?;
         self.tenant(tenant).await?;
         let same = |vm: &Vm| vm.tenant == *tenant && vm.name == *name;
         let here = |vm: &Vm| vm.gateway.as_deref() == gateway;
@@ -78,23 +79,23 @@ impl Realm {
         let (tenant, name, attached) = (tenant.clone(), name.clone(), self.clock.now());
         let gateway = gateway.map(str::to_owned);
         let vm = Vm { tenant, name, channel: Some(channel), generation, attached, gateway };
-        self.put_vm(&vm).await?;
+        self.put_vm(&turn, &vm).await?;
         Ok(vm)
     }
 
     /// Detaches a VM and returns it as it was, with the generation that its tokens are now behind.
     pub async fn vm_detach(&self, tenant: &TenantId, name: &VmId) -> Result<Vm, RealmError> {
-        let _one = self.changing.lock().await;
+        let turn = self.turn().await?;
         let vm = self.vm(tenant, name).await?;
         let generation = vm.generation.next().ok_or(RealmError::Exhausted("generation"))?;
-        self.put_vm(&Vm { channel: None, generation, ..vm.clone() }).await?;
+        self.put_vm(&turn, &Vm { channel: None, generation, ..vm.clone() }).await?;
         Ok(Vm { generation, ..vm })
     }
 
-    async fn put_vm(&self, vm: &Vm) -> Result<(), RealmError> {
+    async fn put_vm(&self, turn: &Turn, vm: &Vm) -> Result<(), RealmError> {
         let mut batch = Batch::new();
         rows::put(&mut batch, key(&vm.tenant, &vm.name), vm)?;
-        self.apply(batch).await
+        self.apply(turn, batch).await
     }
 
     /// An attached VM.
