@@ -49,6 +49,8 @@ enum What {
     Store,
     /// Memory of gateway and agents under a mixed load, with a thousand buckets that come and go.
     Memory,
+    /// From the death of a gateway to the first write that another serves.
+    Takeover,
 }
 
 /// A part of the figures.
@@ -80,6 +82,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         None => {}
         Some(What::Store) => return store(args.quick),
         Some(What::Memory) => return memory(args.minutes),
+        Some(What::Takeover) => return takeover(),
     }
     let parts: Vec<Part> = [Part::Files, Part::S3, Part::Guest]
         .into_iter()
@@ -127,6 +130,32 @@ fn memory(minutes: u32) -> Result<ExitCode> {
     let mut command = Command::new(program("examples/steady"));
     command.arg(minutes.to_string());
     shell::run(command)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Five take-overs of optimised gateways, by the test that proves them.
+fn takeover() -> Result<ExitCode> {
+    build()?;
+    const TEST: &str = "a_killed_home_is_followed_by_the_other_and_nothing_synced_is_missing";
+    for _ in 0..5 {
+        let test = [
+            "test",
+            "--locked",
+            "-p",
+            "mooring-tests",
+            "--test",
+            "homes",
+            "--",
+            "--exact",
+            TEST,
+            "--nocapture",
+        ];
+        let mut command = shell::cargo(test);
+        command.env("MOORING_BIN_DIR", shell::target_dir().join("release"));
+        let said = shell::output(command)?;
+        let line = said.lines().find(|line| line.starts_with("from kill"));
+        println!("{}", line.context("the test did not say how long it took")?);
+    }
     Ok(ExitCode::SUCCESS)
 }
 
