@@ -81,7 +81,7 @@ async fn open(dir: &Path) -> Arc<SlateMeta> {
         dir,
         lock,
         keys: TenantKey::generate(&SystemRandom).volume(VolumeId(1)),
-        cache: Arc::new(BlockCache::new(64 << 20)),
+        cache: Arc::new(BlockCache::new(64 << 20, 64 << 20)),
         data: None,
         random: Arc::new(SystemRandom),
         clock: Arc::new(SystemClock::new()),

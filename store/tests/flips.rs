@@ -340,7 +340,7 @@ async fn open_realm(dir: &Path) -> Result<Arc<Realm>, Box<dyn Error>> {
     let options = RealmOptions {
         data: DataDir::open(dir.join("data"))?,
         master: Arc::new(master?.into()),
-        cache: Arc::new(BlockCache::new(4 << 20)),
+        cache: Arc::new(BlockCache::new(4 << 20, 4 << 20)),
         random: common::random(),
         clock: common::clock(),
     };

@@ -3,77 +3,16 @@
 
 mod volumes;
 
-use async_trait::async_trait;
 use bytes::Bytes;
-use mooring_policy::rng::{Random, SeededRandom, SystemRandom};
-use mooring_policy::time::SystemClock;
+use mooring_policy::rng::{Random, SeededRandom};
 use mooring_protocol::types::{Allocate, Ino, NewNode, SetAttr};
 use mooring_store::api::{Tree, WriteAt};
-use mooring_store::backend::VolumeDir;
-use mooring_store::memory::Memory;
-use mooring_store::meta::{Batch, MemoryMeta, Meta, MetaError, Rows, Seq, View, Watermarks};
-use mooring_store::pack::{ExtentCache, PackOptions, PackStore};
-use mooring_store::volume::{Config, Parts, Volume};
-use std::path::Path;
+use mooring_store::meta::MemoryMeta;
+use mooring_store::volume::{Config, Volume};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use volumes::{directory, keys, name, owner};
-
-/// Counts what the engine is asked.
-struct Counting {
-    engine: Arc<MemoryMeta>,
-    asked: AtomicU64,
-}
-
-#[async_trait]
-impl Meta for Counting {
-    async fn get(&self, key: &[u8]) -> Result<Option<Bytes>, MetaError> {
-        self.asked.fetch_add(1, Ordering::SeqCst);
-        self.engine.get(key).await
-    }
-
-    async fn scan(&self, start: &[u8], end: &[u8], limit: usize) -> Result<Rows, MetaError> {
-        self.asked.fetch_add(1, Ordering::SeqCst);
-        self.engine.scan(start, end, limit).await
-    }
-
-    async fn commit(&self, batch: Batch) -> Result<Seq, MetaError> {
-        self.engine.commit(batch).await
-    }
-
-    async fn sync(&self) -> Result<Seq, MetaError> {
-        self.engine.sync().await
-    }
-
-    async fn view(&self) -> Result<Box<dyn View>, MetaError> {
-        self.engine.view().await
-    }
-
-    fn watermarks(&self) -> Watermarks {
-        self.engine.watermarks()
-    }
-
-    async fn close(self: Arc<Self>) -> Result<(), MetaError> {
-        self.engine.clone().close().await
-    }
-}
-
-async fn volume(dir: &Path, meta: Arc<dyn Meta>, memory: u64, config: Config) -> Arc<Volume> {
-    let home = VolumeDir::at(dir.join("volume"));
-    home.prepare().unwrap();
-    let options = PackOptions {
-        dir: home.packs(),
-        keys: keys(),
-        epoch: 1,
-        random: Arc::new(SystemRandom),
-        cache: ExtentCache::new(32 << 20),
-        pack_bytes: 4 << 20,
-    };
-    let packs = PackStore::open(options).await.unwrap();
-    let (clock, random) = (Arc::new(SystemClock::new()), Arc::new(SystemRandom));
-    let memory = Memory::new(memory);
-    Volume::open(Parts { meta, packs, memory, clock, random, config }).await.unwrap()
-}
+use std::sync::atomic::Ordering;
+use volumes::counting::{Counting, volume};
+use volumes::{directory, name, owner};
 
 async fn make(volume: &Volume) -> Ino {
     let node = NewNode::File { open: None };
@@ -89,7 +28,7 @@ fn noise(len: usize, seed: u64) -> Bytes {
 #[tokio::test]
 async fn a_warm_read_asks_the_engine_nothing() {
     let dir = directory();
-    let meta = Arc::new(Counting { engine: Arc::new(MemoryMeta::new()), asked: AtomicU64::new(0) });
+    let meta = Arc::new(Counting::default());
     let volume = volume(dir.path(), meta.clone(), 512 << 20, Config::default()).await;
     let (cx, ino) = (owner(), make(&volume).await);
     let data = noise(3 << 20, 1);

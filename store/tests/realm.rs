@@ -22,7 +22,7 @@ fn options(dir: &Path, master: MasterKey) -> RealmOptions {
     RealmOptions {
         data: DataDir::open(dir.join("data")).unwrap(),
         master: Arc::new(master.into()),
-        cache: Arc::new(BlockCache::new(4 << 20)),
+        cache: Arc::new(BlockCache::new(4 << 20, 4 << 20)),
         random: common::random(),
         clock: common::clock(),
     }

@@ -1,7 +1,7 @@
 //! Names, as they become more: ten and a hundred times as many must cost the same, each.
 
 use crate::sheet::Sheet;
-use crate::system::memory_mib;
+use crate::system::{memory_mib, processor_time};
 use crate::volumes::{name, owner};
 use crate::{Sizes, open, places, timed};
 use mooring_protocol::types::{Ino, NewNode};
@@ -48,15 +48,58 @@ fn called(n: u64) -> mooring_protocol::types::Name {
     name(&format!("file-{n:09}"))
 }
 
-async fn look(volume: &Volume, parent: Ino, among: u64) -> f64 {
+/// Look-ups here and there; how long they took.
+async fn look(volume: &Volume, parent: Ino, among: u64) -> (usize, Spent) {
     let places = places(LOOKUPS.min(among as usize), among as usize);
-    let (time, ()) = timed(async {
+    let spent = Spent::by(async {
         for n in &places {
             volume.lookup(&owner(), parent, &called(*n)).await.unwrap();
         }
     })
     .await;
-    places.len() as f64 / time
+    (places.len(), spent)
+}
+
+/// Time that something took, seconds: on the clock, and of the processors, which other work on the machine does not
+/// change as much.
+struct Spent {
+    clock: f64,
+    processors: f64,
+}
+
+impl Spent {
+    async fn by(work: impl Future<Output = ()>) -> Spent {
+        let (before, (clock, ())) = (processor_time(), timed(work).await);
+        Spent { clock, processors: processor_time() - before }
+    }
+}
+
+/// What each of some sizes cost: the table of how it grows.
+#[derive(Default)]
+struct Growth(Vec<(&'static str, Vec<String>)>);
+
+impl Growth {
+    fn add(&mut self, what: &'static str, value: String) {
+        match self.0.iter_mut().find(|(known, _)| *known == what) {
+            Some((_, values)) => values.push(value),
+            None => self.0.push((what, vec![value])),
+        }
+    }
+
+    /// `count` of something.
+    fn cost(&mut self, (rate, each): (&'static str, &'static str), count: usize, spent: &Spent) {
+        self.add(rate, format!("{:.0}", count as f64 / spent.clock));
+        self.add(each, format!("{:.1}", spent.processors * 1e6 / count as f64));
+    }
+
+    fn print(&self, sizes: &[u64]) {
+        let sizes: Vec<String> = sizes.iter().map(u64::to_string).collect();
+        println!("\n| names | {} |\n|---|{}", sizes.join(" | "), "---|".repeat(sizes.len()));
+        for (what, values) in &self.0 {
+            println!("| {what} | {} |", values.join(" | "));
+        }
+        println!();
+    }
 }
 
 async fn list(volume: &Volume, parent: Ino) -> usize {
@@ -71,39 +114,39 @@ async fn list(volume: &Volume, parent: Ino) -> usize {
     }
 }
 
-/// What creating, looking up and memory are at each size; then the whole list, and opening after a kill.
+/// What creating, looking up, listing and memory are at each size; then opening after a kill.
 pub async fn names(sheet: &mut Sheet, home: &Path, sizes: &Sizes) {
-    let mut before = 0;
-    for count in [sizes.names / 100, sizes.names / 10, sizes.names] {
+    let (mut before, mut growth) = (0, Growth::default());
+    let counts = [sizes.names / 100, sizes.names / 10, sizes.names];
+    for count in counts {
         let volume = open(home).await;
         let parent = folder(&volume).await;
-        let (time, ()) = timed(fill(&volume, parent, (before, count))).await;
-        sheet.rate(
-            &format!("create, {TASKS} at once, up to {count}"),
-            "/s",
-            (count - before) as f64 / time,
-            None,
-        );
+        let spent = Spent::by(fill(&volume, parent, (before, count))).await;
+        let made = (count - before) as usize;
+        let each = format!("create, {TASKS} at once, up to {count}");
+        sheet.rate(&each, "/s", made as f64 / spent.clock, None);
+        growth.cost(("create, /s", "create, processor us each"), made, &spent);
         volume.close().await.unwrap();
         let volume = open(home).await;
-        sheet.rate(
-            &format!("look up, first time, of {count}"),
-            "/s",
-            look(&volume, parent, count).await,
-            None,
-        );
-        sheet.rate(&format!("look up, again, of {count}"), "/s", look(&volume, parent, count).await, None);
+        for (times, row) in [
+            ("first time", ("look up, first time, /s", "look up, first time, processor us each")),
+            ("again", ("look up, again, /s", "look up, again, processor us each")),
+        ] {
+            let (looked, spent) = look(&volume, parent, count).await;
+            sheet.rate(&format!("look up, {times}, of {count}"), "/s", looked as f64 / spent.clock, None);
+            growth.cost(row, looked, &spent);
+        }
+        let mut seen = 0;
+        let spent = Spent::by(async { seen = list(&volume, parent).await }).await;
+        assert_eq!(seen as u64, count);
+        sheet.number(&format!("list {seen} with attributes"), "s", spent.clock);
+        growth.cost(("list with attributes, entries/s", "list, processor us each"), seen, &spent);
         sheet.number(&format!("memory of the process at {count}"), "MiB", memory_mib());
+        growth.add("memory of the process, MiB", format!("{:.0}", memory_mib()));
         before = count;
         volume.close().await.unwrap();
     }
-    let volume = open(home).await;
-    let parent = folder(&volume).await;
-    let (time, seen) = timed(list(&volume, parent)).await;
-    assert_eq!(seen as u64, sizes.names);
-    sheet.number(&format!("list {seen} with attributes"), "s", time);
-    sheet.number("memory of the process after it", "MiB", memory_mib());
-    volume.close().await.unwrap();
+    growth.print(&counts);
     after_a_kill(sheet, home, sizes.names).await;
 }
 

@@ -2,7 +2,7 @@
 //! nothing is asserted about time.
 //!
 //! `cargo xtask bench store` runs it. `MOORING_BENCH_DIR` chooses the disk (default: the system's temporary directory),
-//! `--quick` small sizes.
+//! `--quick` small sizes, `--names` the part about names alone.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -85,7 +85,11 @@ fn main() {
     let base = std::env::var_os("MOORING_BENCH_DIR").map_or_else(std::env::temp_dir, Into::into);
     let home = || tempfile::tempdir_in(&base).unwrap();
     let mut sheet = Sheet::default();
+    let names_only = words.iter().any(|word| word == "--names");
     runtime.block_on(async {
+        if names_only {
+            return growth::names(&mut sheet, home().path(), &sizes).await;
+        }
         let ceiling = data::ceiling(&mut sheet);
         data::stream(&mut sheet, home().path(), &sizes, ceiling).await;
         let commits = home();

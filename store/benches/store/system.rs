@@ -20,6 +20,12 @@ pub fn memory_mib() -> f64 {
     kib.unwrap_or(f64::NAN) / 1024.0
 }
 
+/// Time that all threads of this process have had a processor, seconds.
+pub fn processor_time() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
 /// Writes everything back and empties the kernel's caches, so that the next read is the disk's. Says whether it could.
 pub fn drop_caches() -> bool {
     rustix::fs::sync();

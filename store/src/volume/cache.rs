@@ -17,6 +17,7 @@ use crate::keys::inode::Inode;
 use crate::keys::map::ExtentId;
 use crate::pack::ExtentRef;
 use bytes::Bytes;
+use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use mooring_protocol::types::Ino;
 use parking_lot::RwLock;
@@ -43,16 +44,16 @@ pub struct RowCache {
 }
 
 impl RowCache {
-    /// Caches that hold about `bytes` together.
+    /// Caches that hold about `bytes` together: three quarters for inodes and names, which every operation asks for.
     #[must_use]
     pub fn new(bytes: u64) -> RowCache {
         let inode_cost = OVERHEAD + size_of::<Inode>() as u32;
         let place_cost = OVERHEAD + (size_of::<ExtentId>() + size_of::<ExtentRef>()) as u32;
         RowCache {
-            inodes: Cache::builder().max_capacity(bytes / 4).weigher(move |_, _| inode_cost).build(),
-            dentries: Cache::builder().max_capacity(bytes / 4).weigher(dentry_cost).build(),
-            places: Cache::builder().max_capacity(bytes / 4).weigher(move |_, _| place_cost).build(),
-            windows: super::maps::windows(bytes / 4),
+            inodes: recent(bytes / 8 * 3, move |_, _| inode_cost),
+            dentries: recent(bytes / 8 * 3, dentry_cost),
+            places: recent(bytes / 8, move |_, _| place_cost),
+            windows: super::maps::windows(bytes / 8),
             owners: AtomicU64::new(0),
         }
     }
@@ -131,6 +132,13 @@ impl Caches {
         self.shared.inodes.get(&(self.owner(), ino))
     }
 
+    /// Those of `inos` that are cached, as of one moment, in their order.
+    pub(crate) fn inodes(&self, inos: impl Iterator<Item = Ino>) -> Vec<Option<Arc<Inode>>> {
+        let _shown = self.showing.read();
+        let owner = self.owner();
+        inos.map(|ino| self.shared.inodes.get(&(owner, ino))).collect()
+    }
+
     pub(crate) fn set_inode(&self, ino: Ino, inode: Option<Arc<Inode>>) {
         match inode {
             Some(inode) => self.shared.inodes.insert((self.owner(), ino), inode),
@@ -159,6 +167,16 @@ impl Caches {
             None => self.shared.places.invalidate(&(self.owner(), id)),
         }
     }
+}
+
+/// A cache that keeps what was used last. What was used often may be a closed volume's, which nobody asks for again, and
+/// would keep out what an open one needs.
+pub(super) fn recent<K, V>(bytes: u64, cost: impl Fn(&K, &V) -> u32 + Send + Sync + 'static) -> Cache<K, V>
+where
+    K: std::hash::Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    Cache::builder().eviction_policy(EvictionPolicy::lru()).max_capacity(bytes).weigher(cost).build()
 }
 
 fn dentry_cost(key: &NameKey, value: &Option<Dentry>) -> u32 {

@@ -47,7 +47,7 @@ pub(crate) fn windows(bytes: u64) -> Windows {
     let weigh = |_: &(Owner, u64, u64), window: &Arc<RwLock<Window>>| {
         u32::try_from(WINDOW_OVERHEAD + window.read().bytes).unwrap_or(u32::MAX)
     };
-    Cache::builder().max_capacity(bytes).weigher(weigh).build()
+    super::cache::recent(bytes, weigh)
 }
 
 /// What a volume has of the cached windows.

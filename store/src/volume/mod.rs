@@ -51,6 +51,7 @@ mod layers;
 mod linger;
 mod local;
 mod lock;
+mod many;
 mod map;
 mod maps;
 mod named;

@@ -6,7 +6,7 @@ use crate::error::StoreError;
 use crate::keys::dentry;
 use crate::meta::after;
 use mooring_policy::action::Action;
-use mooring_protocol::types::{DirEntry, Ino, Name};
+use mooring_protocol::types::{Attr, DirEntry, Ino, Name};
 
 /// Entries of one page, whatever is asked for.
 const MAX_PAGE: usize = 4096;
@@ -28,16 +28,16 @@ impl Volume {
             self.directory(ino).await?;
             self.entries(ino, cursor, limit).await?
         };
-        let mut entries = Vec::with_capacity(page.len());
-        for mut entry in page {
-            if plus {
-                // An entry that went away since is left out: the listing is of no single moment, as POSIX has it.
-                let Some(inode) = self.peek_inode(entry.ino).await? else { continue };
-                entry.attr = Some(inode.attr(entry.ino));
-            }
-            entries.push(entry);
+        if !plus {
+            return Ok((page, end));
         }
-        Ok((entries, end))
+        let attrs = self.attrs_of(&page).await?;
+        let with = |(mut entry, attr): (DirEntry, Option<Attr>)| {
+            // An entry that went away since is left out: the listing is of no single moment, as POSIX has it.
+            entry.attr = Some(attr?);
+            Some(entry)
+        };
+        Ok((page.into_iter().zip(attrs).filter_map(with).collect(), end))
     }
 
     /// Up to `limit` entries after `cursor`, and whether nothing follows. The directory's lock is held.

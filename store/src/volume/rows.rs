@@ -137,17 +137,27 @@ impl Rows {
         from: &[u8],
         limit: usize,
     ) -> Result<Page> {
+        self.span(prefix, (from, &[]), limit).await
+    }
+
+    /// Like [`Self::page`], of rows whose rest is below `to`; an empty `to` is no bound.
+    pub(crate) async fn span(
+        &self,
+        prefix: impl Fn(Layer) -> Vec<u8> + Send,
+        (from, to): (&[u8], &[u8]),
+        limit: usize,
+    ) -> Result<Page> {
         let _still = self.still().await;
         if let [layer] = self.chain()[..] {
-            return scan(&*self.meta, &prefix(layer), from, limit).await;
+            return scan_span(&*self.meta, &prefix(layer), (from, to), limit).await;
         }
-        self.merged(prefix, from, limit).await
+        self.merged(prefix, (from, to), limit).await
     }
 
     async fn merged(
         &self,
         prefix: impl Fn(Layer) -> Vec<u8> + Send,
-        from: &[u8],
+        (from, to): (&[u8], &[u8]),
         limit: usize,
     ) -> Result<Page> {
         let mut from = from.to_vec();
@@ -156,7 +166,7 @@ impl Rows {
             let mut merged = std::collections::BTreeMap::new();
             let mut horizon: Option<Bytes> = None;
             for &layer in self.chain().iter() {
-                let page = scan(&*self.meta, &prefix(layer), &from, limit).await?;
+                let page = scan_span(&*self.meta, &prefix(layer), (&from, to), limit).await?;
                 if let Some((last, _)) = page.last() {
                     horizon = Some(horizon.map_or(last.clone(), |known: Bytes| known.min(last.clone())));
                 }
@@ -206,8 +216,13 @@ fn is_tombstone(op: &Op) -> bool {
 
 /// Up to `limit` rows under `prefix` in one place, whose rest is at least `from`.
 pub(crate) async fn scan(meta: &dyn Meta, prefix: &[u8], from: &[u8], limit: usize) -> Result<Page> {
+    scan_span(meta, prefix, (from, &[]), limit).await
+}
+
+async fn scan_span(meta: &dyn Meta, prefix: &[u8], (from, to): (&[u8], &[u8]), limit: usize) -> Result<Page> {
     let start = [prefix, from].concat();
-    let rows = meta.scan(&start, &prefix_end(prefix), limit).await?;
+    let end = if to.is_empty() { prefix_end(prefix) } else { [prefix, to].concat() };
+    let rows = meta.scan(&start, &end, limit).await?;
     Ok(rows.into_iter().map(|(key, value)| (key.slice(prefix.len()..), value)).collect())
 }
 

@@ -36,7 +36,7 @@ pub fn slate_options(dir: &Path) -> Result<SlateOptions, MetaError> {
         dir,
         lock,
         keys: keys(),
-        cache: Arc::new(BlockCache::new(8 << 20)),
+        cache: Arc::new(BlockCache::new(8 << 20, 8 << 20)),
         data: None,
         random: random(),
         clock: clock(),

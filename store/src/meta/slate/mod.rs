@@ -11,12 +11,14 @@
 //! ```
 
 mod asking;
+mod blocks;
 mod clock;
 mod patient;
 mod rows;
 mod salvage;
 mod sealed;
 mod settings;
+mod tables;
 mod unwritten;
 mod wal;
 
@@ -248,7 +250,9 @@ async fn build(
         None => {
             let store =
                 LocalFileSystem::new_with_prefix(options.dir.meta()).map_err(|error| invalid(&error))?;
-            let store = patient::Patient::new(Arc::new(store.with_fsync(true)), Arc::clone(&shared.tables));
+            let open = options.cache.tables();
+            let store = tables::Tables::new(Arc::new(store.with_fsync(true)), options.dir.meta(), open);
+            let store = patient::Patient::new(Arc::new(store), Arc::clone(&shared.tables));
             (Arc::new(store), settings::settings(), settings::garbage_collector())
         }
         Some(upstream) => {
@@ -417,7 +421,11 @@ fn range<'a>(start: &'a [u8], end: &'a [u8]) -> (Bound<&'a [u8]>, Bound<&'a [u8]
 }
 
 fn scan_options(limit: usize, cache_blocks: bool) -> ScanOptions {
-    let read_ahead_bytes = if limit > settings::SHORT_SCAN { settings::READ_AHEAD } else { 1 };
+    // Of each table that may have rows of the range, so what is not needed costs as often.
+    let read_ahead_bytes = match limit {
+        0..=settings::SHORT_SCAN => 1,
+        _ => (limit * settings::ROW_BYTES).min(settings::READ_AHEAD),
+    };
     ScanOptions { cache_blocks, read_ahead_bytes, ..ScanOptions::default() }
 }
 

@@ -1,12 +1,12 @@
 //! Settings of the engine, each with its reason.
 
+use super::blocks::Blocks;
+use super::tables::OpenTables;
 use super::unwritten::{TABLE_BYTES, Unwritten};
 use slatedb::config::{
     CompactorOptions, GarbageCollectorDirectoryOptions, GarbageCollectorOptions, Settings,
 };
-use slatedb::db_cache::DbCache;
-use slatedb::db_cache::SplitCache;
-use slatedb::db_cache::moka::{MokaCache, MokaCacheOptions};
+use slatedb::db_cache::{DbCache, SplitCache};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +16,10 @@ pub(super) const DB_PATH: &str = "db";
 /// Scans of more rows than this read ahead.
 pub(super) const SHORT_SCAN: usize = 64;
 
-/// Bytes per read of a long scan.
+/// About what a row takes in a table.
+pub(super) const ROW_BYTES: usize = 64;
+
+/// Most bytes per read of a long scan.
 pub(super) const READ_AHEAD: usize = 256 << 10;
 
 /// Blocks and indexes of all volumes of the process, under one bound; and their rows that are in no table yet, under
@@ -24,24 +27,20 @@ pub(super) const READ_AHEAD: usize = 256 << 10;
 pub struct BlockCache {
     cache: Arc<dyn DbCache>,
     unwritten: Arc<Unwritten>,
+    tables: Arc<OpenTables>,
 }
 
 impl BlockCache {
-    /// A cache of about `bytes`: a quarter for indexes and filters, without which every read costs two. As much again for
-    /// rows in no table.
+    /// A cache of about `bytes`: a quarter for indexes and filters, without which every read costs two; and about
+    /// `unwritten` bytes of rows in no table.
     #[must_use]
-    pub fn new(bytes: u64) -> Self {
-        let part = |max_capacity| -> Arc<dyn DbCache> {
-            Arc::new(MokaCache::new_with_opts(MokaCacheOptions {
-                max_capacity,
-                ..MokaCacheOptions::default()
-            }))
-        };
+    pub fn new(bytes: u64, unwritten: u64) -> Self {
+        let part = |bytes| -> Arc<dyn DbCache> { Arc::new(Blocks::new(bytes)) };
         let cache = SplitCache::new()
             .with_block_cache(Some(part(bytes / 4 * 3)))
             .with_meta_cache(Some(part(bytes / 4)))
             .build();
-        Self { cache: Arc::new(cache), unwritten: Unwritten::new(bytes) }
+        Self { cache: Arc::new(cache), unwritten: Unwritten::new(unwritten), tables: Arc::default() }
     }
 
     /// Bytes of rows in no table yet.
@@ -52,6 +51,10 @@ impl BlockCache {
 
     pub(super) fn unwritten(&self) -> &Arc<Unwritten> {
         &self.unwritten
+    }
+
+    pub(super) fn tables(&self) -> Arc<OpenTables> {
+        Arc::clone(&self.tables)
     }
 
     pub(super) fn engine(&self) -> Arc<dyn DbCache> {
