@@ -8,10 +8,10 @@ use mooring_policy::ids::{BucketName, TenantId};
 use mooring_policy::rng::{Random, SystemRandom};
 use mooring_policy::time::{SystemClock, Timestamp};
 use mooring_protocol::api::{CheckReport, Rebuilt};
-use mooring_store::backend::DataDir;
+use mooring_store::backend::{Backing, DataDir, host_name};
 use mooring_store::memory::Memory;
 use mooring_store::realm::{Realm, RealmOptions};
-use mooring_store::volume::{CheckOptions, Config, LocalOptions, Progress, Volume};
+use mooring_store::volume::{CheckOptions, Config, LocalOptions, Progress, StoreOptions, Volume};
 
 use crate::integrity::{chain, report};
 use crate::settings::Settings;
@@ -23,6 +23,8 @@ const CACHE: u64 = 64 << 20;
 pub struct Offline {
     realm: Arc<Realm>,
     options: LocalOptions,
+    /// Where everything is kept, when that is an object store.
+    store: Option<StoreOptions>,
     /// How far the work is.
     pub progress: Progress,
 }
@@ -54,7 +56,18 @@ impl Offline {
         // There is data, or nothing to work on: no key is made here.
         let master = Arc::new(crate::master::gather(&settings, true, &*random).await.map_err(local)?);
         let store = RealmOptions { data, master, cache: memory.blocks(), random, clock };
-        let realm = Realm::open(store.clone()).await.map_err(local)?;
+        let backing = match settings.store.config().map_err(local)? {
+            None => None,
+            Some(config) => {
+                let backing = Backing::open(&config).map_err(local)?;
+                Some(backing.probed(&*store.random).await.map_err(local)?)
+            }
+        };
+        let realm = match &backing {
+            None => Realm::open(store.clone()).await,
+            Some(backing) => Realm::open_on(store.clone(), backing, &host_name()).await,
+        };
+        let realm = realm.map_err(local)?;
         let bucket = realm.bucket(tenant, name).await.map_err(local)?;
         if bucket.external.is_some() {
             return Err(ApiError::Local(format!("bucket {name} is kept by another store, which checks it")));
@@ -68,7 +81,15 @@ impl Offline {
             clock: store.clock,
             config: Config { label: Some(format!("{tenant}/{name}")), ..Config::default() },
         };
-        Ok(Offline { realm, options, progress: Progress::default() })
+        let named = format!("{tenant}/{name}");
+        let store = backing.map(|backing| StoreOptions {
+            place: backing.volume(tenant, bucket.volume),
+            local: options.clone(),
+            class: bucket.durability,
+            accept_loss: settings.store.accept_loss().contains(&named),
+            owner: host_name(),
+        });
+        Ok(Offline { realm, options, store, progress: Progress::default() })
     }
 
     /// Puts the bucket together again from checkpoint, journal and packs.
@@ -76,7 +97,11 @@ impl Offline {
     /// # Errors
     /// It cannot be read or written.
     pub async fn rebuild(&self) -> Result<Rebuilt, ApiError> {
-        let done = Volume::rebuild(self.options.clone()).await.map_err(local)?;
+        let done = match &self.store {
+            None => Volume::rebuild(self.options.clone()).await,
+            Some(store) => Volume::rebuild_on(store.clone()).await,
+        };
+        let done = done.map_err(local)?;
         self.realm.close().await.map_err(local)?;
         Ok(Rebuilt {
             checkpoint: done.checkpoint.map(|taken| Timestamp::from_millis(taken).to_string()),
@@ -98,7 +123,11 @@ impl Offline {
     /// # Errors
     /// It cannot be opened or read.
     pub async fn check(&self, data: bool, repair: bool) -> Result<CheckReport, ApiError> {
-        let volume = Volume::open_local(self.options.clone()).await.map_err(local)?;
+        let volume = match &self.store {
+            None => Volume::open_local(self.options.clone()).await,
+            Some(store) => Volume::open_on(store.clone()).await,
+        };
+        let volume = volume.map_err(local)?;
         let options = CheckOptions { data };
         let found = if repair {
             volume.repair(&options, &self.progress).await

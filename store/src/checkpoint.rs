@@ -27,6 +27,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
+pub(crate) mod store;
+
 const MAGIC: &[u8; 8] = b"MOORCKPT";
 const VERSION: u8 = 2;
 const SALT: usize = 32;
@@ -34,6 +36,8 @@ const SALT: usize = 32;
 const CHUNK: usize = 1 << 20;
 /// No chunk is longer: a row has at most a batch.
 const MAX_CHUNK: usize = 16 << 20;
+/// What their names end with.
+const ENDING: &str = "checkpoint";
 /// Checkpoints that are kept.
 const KEPT: usize = 2;
 
@@ -125,6 +129,10 @@ pub(crate) async fn write(
 
 /// Checkpoints there are, newest first.
 pub(crate) fn list(dir: &VolumeDir) -> Result<Vec<PathBuf>, CheckpointError> {
+    with_ending(dir, &[ENDING])
+}
+
+fn with_ending(dir: &VolumeDir, endings: &[&str]) -> Result<Vec<PathBuf>, CheckpointError> {
     let dir = dir.checkpoints();
     if !dir.exists() {
         return Ok(Vec::new());
@@ -133,7 +141,7 @@ pub(crate) fn list(dir: &VolumeDir) -> Result<Vec<PathBuf>, CheckpointError> {
         entries.map(|entry| entry.map(|entry| entry.path())).collect::<std::io::Result<Vec<_>>>()
     });
     let mut found = entries.map_err(io("list", &dir))?;
-    found.retain(|path| path.extension().is_some_and(|extension| extension == "checkpoint"));
+    found.retain(|path| path.extension().is_some_and(|is| endings.iter().any(|ending| is == *ending)));
     found.sort_unstable();
     found.reverse();
     Ok(found)
@@ -142,7 +150,7 @@ pub(crate) fn list(dir: &VolumeDir) -> Result<Vec<PathBuf>, CheckpointError> {
 /// When the newest checkpoint was taken, by its name; milliseconds since 1970.
 #[must_use]
 pub fn newest(dir: &VolumeDir) -> Option<Timestamp> {
-    let newest = list(dir).ok()?.into_iter().next()?;
+    let newest = with_ending(dir, &[ENDING, store::SENT]).ok()?.into_iter().next()?;
     let taken = newest.file_stem()?.to_str()?.split_once('-')?.0;
     Some(Timestamp::from_millis(u64::from_str_radix(taken, 16).ok()?))
 }

@@ -169,6 +169,40 @@ async fn who_has_lost_the_volume_neither_writes_nor_reads_it() {
     back.close().await.unwrap();
 }
 
+/// A host is suspended, and wakes when those who followed it have long cleared the log away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_lost_the_volume_long_ago_writes_no_more() {
+    let dir = directory();
+    let (faulty, backing) = Faulty::open(dir.path());
+    let first = open(dir.path(), &backing, "a").await;
+    let ino = write(&first, "before", noise(1, 9_000)).await;
+    first.fsync(&owner(), ino).await.unwrap();
+    let before = faulty.names("/log/").await;
+    let cleared = async || {
+        let names = faulty.names("/log/").await;
+        !before.iter().any(|name| names.contains(name))
+    };
+    for round in 0..20 {
+        let second = open(dir.path(), &backing, "b").await;
+        write(&second, &format!("after-{round}"), noise(3, 9_000)).await;
+        second.close().await.unwrap();
+        drop(second);
+        if round > 3 && cleared().await {
+            break;
+        }
+    }
+    assert!(cleared().await, "the log was not cleared: {:?}", faulty.names("/log/").await);
+    write(&first, "late", noise(2, 9_000)).await;
+    let refused = first.sync().await.unwrap_err();
+    assert!(matches!(refused, StoreError::Fenced), "{refused:?}");
+    let third = open(dir.path(), &backing, "c").await;
+    assert!(matches!(read(&third, "late").await, Err(StoreError::NotFound)));
+    for (called, noise) in [("before", noise(1, 9_000)), ("after-0", noise(3, 9_000))] {
+        assert!(read(&third, called).await.unwrap() == noise);
+    }
+    third.close().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn class_host_needs_no_store_to_acknowledge_and_leave_to_be_lost() {
     let dir = directory();

@@ -44,7 +44,7 @@ pub(super) async fn keep_scrubbed(doors: Arc<Doors>, sessions: Arc<Sessions>, po
             () = stopping.cancelled() => return,
             _ = look.tick() => {}
         }
-        for volume in wanting(&doors, |dir, now| {
+        for volume in wanting(&doors, Kept::Anywhere, |dir, now| {
             policy.checkpoint > Duration::ZERO && is_stale(dir, now, policy.checkpoint)
         }) {
             tokio::select! {
@@ -54,9 +54,10 @@ pub(super) async fn keep_scrubbed(doors: Arc<Doors>, sessions: Arc<Sessions>, po
                 },
             }
         }
-        for volume in
-            wanting(&doors, |dir, now| policy.rate > 0 && ScrubState::read(dir).is_due(now, policy.period))
-        {
+        // Stores do so themselves, and each read of one costs.
+        for volume in wanting(&doors, Kept::Here, |dir, now| {
+            policy.rate > 0 && ScrubState::read(dir).is_due(now, policy.period)
+        }) {
             tokio::select! {
                 () = stopping.cancelled() => return,
                 done = scrub(&doors, volume, policy.rate) => if let Err(error) = done {
@@ -67,14 +68,23 @@ pub(super) async fn keep_scrubbed(doors: Arc<Doors>, sessions: Arc<Sessions>, po
     }
 }
 
+/// Which buckets are meant.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    /// Those on this host's disk.
+    Here,
+    /// Those in an object store, too.
+    Anywhere,
+}
+
 /// Buckets for which something is to be done.
-fn wanting(doors: &Doors, wants: impl Fn(&VolumeDir, Timestamp) -> bool) -> Vec<VolumeId> {
+fn wanting(doors: &Doors, kept: Kept, wants: impl Fn(&VolumeDir, Timestamp) -> bool) -> Vec<VolumeId> {
     let (registry, now) = (doors.registry.load_full(), doors.clock.now());
     let wants = |volume: &VolumeId| {
         let Some(bucket) = registry.by_volume.get(volume) else { return false };
         let dir = doors.volumes.dir(&bucket.owner, *volume);
-        // What another store keeps is looked after there.
-        if bucket.external.is_some() || doors.volumes.store().is_some() {
+        // What another store keeps as it is, is looked after there.
+        if bucket.external.is_some() || kept == Kept::Here && doors.volumes.store().is_some() {
             return false;
         }
         // A bucket that was never opened has nothing in it.

@@ -42,7 +42,8 @@ pub enum MetaError {
     /// The tables are gone from the store, and there were rows: opened, they would pass for an empty volume.
     #[error(
         "the metadata of {place} is gone from the store, and what it named is there; bring back what is missing below \
-         its meta/, from versions or a copy of the store. Nothing is deleted meanwhile"
+         its meta/, from versions or a copy of the store, or run `mooring-gateway bucket rebuild`. Nothing is deleted \
+         meanwhile"
     )]
     Lost {
         /// The volume's part of the store.

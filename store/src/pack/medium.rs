@@ -3,6 +3,7 @@
 use super::error::PackError;
 use super::extent::PackId;
 use crate::backend::Place;
+use bytes::Bytes;
 use object_store::path::Path as Key;
 use object_store::{Error, ObjectStoreExt};
 use std::fs::File;
@@ -20,6 +21,8 @@ pub(super) enum PackFile {
     Local(Arc<File>),
     /// In the store.
     Remote(RemotePack),
+    /// Fetched from there.
+    Memory(Bytes),
 }
 
 /// A pack in the store.
@@ -35,16 +38,39 @@ impl PackFile {
         match File::open(path) {
             Ok(file) => Ok(Self::Local(Arc::new(file))),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let name = path.file_name().and_then(|name| name.to_str());
-                let (Some(place), Some(name)) = (place, name) else {
-                    return Err(PackError::Missing { pack });
-                };
-                let runtime = tokio::runtime::Handle::try_current()
-                    .map_err(|error| PackError::io("open", path, std::io::Error::other(error)))?;
-                Ok(Self::Remote(RemotePack { place: place.clone(), key: key(place, name), runtime }))
+                Self::in_store(path, pack, place.ok_or(PackError::Missing { pack })?)
             }
             Err(error) => Err(PackError::io("open", path, error)),
         }
+    }
+
+    /// The object of the store, whatever is here.
+    pub fn in_store(path: &Path, pack: PackId, place: &Place) -> Result<Self, PackError> {
+        let name = path.file_name().and_then(|name| name.to_str()).ok_or(PackError::Missing { pack })?;
+        let runtime = tokio::runtime::Handle::try_current()
+            .map_err(|error| PackError::io("open", path, std::io::Error::other(error)))?;
+        Ok(Self::Remote(RemotePack { place: place.clone(), key: key(place, name), runtime }))
+    }
+
+    /// All of it, within `limit` when it comes from the store.
+    pub async fn fetch(&self, limit: Duration) -> std::io::Result<Bytes> {
+        match self {
+            Self::Remote(remote) => {
+                let get = || async { remote.place.store().get(&remote.key).await?.bytes().await };
+                remote.place.within(limit, get).await.map_err(to_io)
+            }
+            _ => self.all(),
+        }
+    }
+
+    /// All of it. Blocking like [`Self::read_exact_at`].
+    pub fn all(&self) -> std::io::Result<Bytes> {
+        if let Self::Memory(bytes) = self {
+            return Ok(bytes.clone());
+        }
+        let mut bytes = vec![0; usize::try_from(self.len()?).map_err(std::io::Error::other)?];
+        self.read_exact_at(&mut bytes, 0)?;
+        Ok(bytes.into())
     }
 
     /// Reads all of `buffer`. Blocking; for a pack in the store, not on a thread of the runtime.
@@ -52,6 +78,12 @@ impl PackFile {
         match self {
             Self::Local(file) => file.read_exact_at(buffer, offset),
             Self::Remote(remote) => remote.read_exact_at(buffer, offset),
+            Self::Memory(bytes) => {
+                let from = usize::try_from(offset).ok();
+                let part = from.and_then(|from| bytes.get(from..from.checked_add(buffer.len())?));
+                buffer.copy_from_slice(part.ok_or(std::io::ErrorKind::UnexpectedEof)?);
+                Ok(())
+            }
         }
     }
 
@@ -59,6 +91,7 @@ impl PackFile {
     pub fn len(&self) -> std::io::Result<u64> {
         match self {
             Self::Local(file) => Ok(file.metadata()?.len()),
+            Self::Memory(bytes) => Ok(bytes.len() as u64),
             Self::Remote(remote) => {
                 let head = || remote.place.store().head(&remote.key);
                 let asked = remote.runtime.block_on(remote.place.within(READ_LIMIT, head));
@@ -70,7 +103,7 @@ impl PackFile {
     /// Waits for a turn to read from the store; a file needs none.
     pub async fn turn(&self) -> Option<tokio::sync::OwnedSemaphorePermit> {
         match self {
-            Self::Local(_) => None,
+            Self::Local(_) | Self::Memory(_) => None,
             // The semaphore is never closed.
             Self::Remote(remote) => Arc::clone(&remote.place.backing.reads).acquire_owned().await.ok(),
         }

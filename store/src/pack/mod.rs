@@ -27,6 +27,7 @@ mod error;
 mod extent;
 mod fetch;
 mod format;
+mod kept;
 mod medium;
 mod open;
 mod pin;

@@ -110,12 +110,21 @@ pub(super) fn is_damaged(path: &Path, extent: &super::ExtentRef) -> Result<bool,
 /// The extents of a pack, from the extents themselves.
 pub(super) fn scan_entries(path: &Path, id: PackId) -> Result<Vec<super::Entry>, PackError> {
     let bytes = std::fs::read(path).map_err(|error| PackError::io("read", path, error))?;
-    Ok(format::scan(&bytes, id).0.into_iter().map(|(entry, _)| entry).collect())
+    Ok(scan_bytes(&bytes, id))
+}
+
+/// The extents of a pack whose bytes these are.
+pub(super) fn scan_bytes(bytes: &[u8], id: PackId) -> Vec<super::Entry> {
+    format::scan(bytes, id).0.into_iter().map(|(entry, _)| entry).collect()
 }
 
 /// The reverse map of a complete pack, from its footer.
 pub(super) fn read_entries(file: &PackFile, path: &Path, id: PackId) -> Result<Vec<super::Entry>, PackError> {
-    let io = |error: std::io::Error| PackError::io("read", path, error);
+    let io = |error: std::io::Error| match error.kind() {
+        // A file that is open is there; an object may be gone.
+        std::io::ErrorKind::NotFound => PackError::Missing { pack: id },
+        _ => PackError::io("read", path, error),
+    };
     let corrupt = |offset, detail: &str| PackError::Corrupt { pack: id, offset, detail: detail.to_owned() };
     let len = file.len().map_err(io)?;
     let at = len.saturating_sub(TAIL_BYTES as u64);

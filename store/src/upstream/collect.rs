@@ -8,7 +8,7 @@ const WAIT_FOR_PACKS: usize = 64;
 
 impl Upstream {
     /// Removes, oldest first, the objects whose records are all before `needed` and whose packs are in the store. The
-    /// newest stays: it tells the next number. Returns how many went.
+    /// newest stays: it tells the next number; and those that fence who may come back. Returns how many went.
     pub(crate) async fn collect(&self, needed: u64) -> Result<usize, UpstreamError> {
         let packs = self.packs();
         let (old, waiting) = {
@@ -23,7 +23,7 @@ impl Upstream {
                     packs.as_ref().is_some_and(|packs| live.packs.iter().any(|id| packs.is_only_here(*id)));
                 if waiting > 0 || here {
                     waiting += 1;
-                } else {
+                } else if !live.stays {
                     old.push(live.number);
                 }
             }

@@ -33,6 +33,16 @@ pub(super) enum Kind {
     Opened = 2,
     /// Somebody closed it: the store has everything.
     Closed = 3,
+    /// Somebody opened the volume, and whoever had it may live. It is never removed: it stands where that one puts its
+    /// next object, however late.
+    Taken = 4,
+}
+
+impl Kind {
+    /// Whether it is the first of an epoch.
+    pub fn opens(self) -> bool {
+        matches!(self, Kind::Opened | Kind::Taken)
+    }
 }
 
 /// The head of an object.
@@ -122,6 +132,7 @@ impl Head {
             1 => Kind::Records,
             2 => Kind::Opened,
             3 => Kind::Closed,
+            4 => Kind::Taken,
             _ => return Err(corrupt("it is of no known kind")),
         };
         // Zero in what was written before there were generations.

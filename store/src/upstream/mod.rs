@@ -26,7 +26,9 @@
 //! Objects are numbered without gaps and made with "create if absent". Who opens the volume puts an object of its own
 //! there, under a new epoch: the next number of whoever wrote before is taken, and from that answer it knows. Its journal
 //! stops; everything it did not get into the store is lost to it, and named. Nobody asks a clock. The object with the
-//! highest number is never removed, so the next one is always known.
+//! highest number is never removed, so the next one is always known; nor is one that took the volume from a writer that may
+//! live, for that one may come after days and must not find its next number free again. What counts as the log are the
+//! objects at the end whose numbers have no gap.
 //!
 //! # Opening
 //!
@@ -41,6 +43,7 @@ mod format;
 mod import;
 mod lineage;
 mod open;
+mod restart;
 mod ship;
 
 pub use error::UpstreamError;
@@ -48,6 +51,7 @@ pub use open::UpstreamOptions;
 
 pub(crate) use format::{Piece, Record};
 pub(crate) use open::READ_AGAIN;
+pub(crate) use restart::{import_from, restart};
 
 use crate::backend::{Place, VolumeDir};
 use crate::journal::{Journal, JournalError, Progress};
@@ -122,6 +126,8 @@ struct Live {
     bytes: usize,
     /// Whose bytes it carries.
     packs: Vec<PackId>,
+    /// See [`format::Kind::Taken`].
+    stays: bool,
 }
 
 impl std::fmt::Debug for Upstream {

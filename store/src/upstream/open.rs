@@ -49,7 +49,7 @@ impl UpstreamOptions {
         self.place.backing.error(op, error).into()
     }
 
-    async fn numbers(&self) -> Result<Vec<u64>, UpstreamError> {
+    pub(super) async fn numbers(&self) -> Result<Vec<u64>, UpstreamError> {
         let prefix = self.place.path("log");
         let list = || self.place.store().list(Some(&prefix)).try_collect::<Vec<_>>();
         let found = self.place.within(OPEN_LIMIT, list).await;
@@ -57,7 +57,9 @@ impl UpstreamOptions {
         let mut numbers: Vec<u64> =
             found.iter().filter_map(|found| found.location.filename()?.parse().ok()).collect();
         numbers.sort_unstable();
-        Ok(numbers)
+        // What lies before a gap is there to be in the way, and not of the log any more.
+        let gap = numbers.windows(2).rposition(|pair| pair[0] + 1 != pair[1]);
+        Ok(numbers.split_off(gap.map_or(0, |before| before + 1)))
     }
 
     /// An object; `None` when it is not there.
@@ -118,7 +120,9 @@ impl Upstream {
         let epoch = ended.max(lineage.unwrap_or_default().highest()) + 1;
         let confirmed = if ours { ended } else { 0 };
         Lineage { confirmed, claiming: epoch }.write(&options.dir)?;
-        let Some(opened) = claim(options, last.as_ref(), epoch).await? else { return Ok(None) };
+        let Some(opened) = claim(options, &Claim::behind(last.as_ref(), ours), epoch).await? else {
+            return Ok(None);
+        };
         let mut upstream = Self::new(options, opened, epoch);
         upstream.look_over(options, &numbers, !ours && last.is_some()).await?;
         Lineage { confirmed: epoch, claiming: epoch }.write(&options.dir)?;
@@ -131,6 +135,7 @@ impl Upstream {
             last_id: opened.last_id,
             bytes: 0,
             packs: Vec::new(),
+            stays: opened.kind == Kind::Taken,
         }]);
         let next_number = opened.number + 1;
         let state = State { next_number, queue: VecDeque::new(), queued_bytes: 0, live, wanted: 0 };
@@ -173,7 +178,8 @@ impl Upstream {
             let Some(object) = object else { continue };
             let packs = object.pieces.iter().map(|piece| piece.pack).collect();
             let bytes = object.bytes();
-            live.push_back(Live { number: object.head.number, last_id: object.head.last_id, bytes, packs });
+            let Head { number, last_id, kind, .. } = object.head;
+            live.push_back(Live { number, last_id, bytes, packs, stays: kind == Kind::Taken });
             if let Some(importing) = &mut importing {
                 importing.add(object).await?;
             }
@@ -245,19 +251,37 @@ fn set_aside(options: &UpstreamOptions, lineage: Option<Lineage>) -> Result<(), 
     sync_dir(dir.path())
 }
 
+/// Where an open puts its first object, and what is in the log by then.
+pub(super) struct Claim {
+    pub kind: Kind,
+    pub number: u64,
+    pub last_id: u64,
+    pub last_seq: u64,
+}
+
+impl Claim {
+    /// Behind the last object. A writer that closed the volume, or was of this host, writes no more.
+    pub fn behind(last: Option<&Object>, ours: bool) -> Claim {
+        let head = last.map(|last| &last.head);
+        let (last_id, last_seq) = head.map_or((0, 0), |head| (head.last_id, head.last_seq));
+        let ended = ours || head.is_none_or(|head| head.kind == Kind::Closed);
+        let kind = if ended { Kind::Opened } else { Kind::Taken };
+        Claim { kind, number: head.map_or(0, |head| head.number) + 1, last_id, last_seq }
+    }
+}
+
 /// Puts our first object behind the last. `None` when somebody else did so first.
-async fn claim(
+pub(super) async fn claim(
     options: &UpstreamOptions,
-    last: Option<&Object>,
+    at: &Claim,
     epoch: u64,
 ) -> Result<Option<Head>, UpstreamError> {
-    let (number, last_id, last_seq) =
-        last.map_or((0, 0, 0), |last| (last.head.number, last.head.last_id, last.head.last_seq));
+    let Claim { kind, number, last_id, last_seq } = *at;
     let mut head = Head {
-        kind: Kind::Opened,
+        kind,
         volume: options.keys.volume().get(),
         epoch,
-        number: number + 1,
+        number,
         first_id: last_id + 1,
         last_id,
         last_seq,

@@ -170,7 +170,7 @@ impl Upstream {
             state.queued_bytes -= bodies;
             let bytes = bodies + riders.pieces.iter().map(|piece| piece.bytes.len()).sum::<usize>();
             let packs = riders.pieces.iter().map(|piece| piece.pack).collect();
-            state.live.push_back(Live { number, last_id: last.id, bytes, packs });
+            state.live.push_back(Live { number, last_id: last.id, bytes, packs, stays: false });
         }
         self.publish(|progress| (progress.synced_id, progress.synced_seq) = (last.id, last.seq));
     }
@@ -192,7 +192,7 @@ impl Upstream {
                 // Ours: the answer to an earlier request was lost.
                 return Ok(head.number);
             }
-            if found.head.epoch >= self.epoch || found.head.kind != Kind::Opened {
+            if found.head.epoch >= self.epoch || !found.head.kind.opens() {
                 return Err(End::Fenced);
             }
             // Somebody who came before us and was late to notice; it wrote nothing.

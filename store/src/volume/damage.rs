@@ -154,11 +154,18 @@ impl Volume {
 
     /// Remembers that the reverse map of a pack cannot be read.
     pub(crate) fn note_damaged_map(&self, pack: PackId, error: &PackError) {
+        self.note_pack(pack, error, "the reverse map of a pack is damaged; its extents are not");
+    }
+
+    pub(crate) fn note_gone_pack(&self, pack: PackId, error: &PackError) {
+        self.note_pack(pack, error, "a pack is gone; `bucket check` names the files that need it");
+    }
+
+    fn note_pack(&self, pack: PackId, error: &PackError, what: &str) {
         let (since, detail) = (self.clock.now(), error.to_string());
         let damage = Damage { pack, offset: u32::MAX, bytes: 0, detail, paths: Vec::new(), since, id: None };
         if self.damages.note(damage) {
-            let bucket = self.label();
-            tracing::error!(bucket, %pack, %error, "the reverse map of a pack is damaged; its extents are not");
+            tracing::error!(bucket = self.label(), %pack, %error, "{what}");
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::named::Named;
 use super::{Config, Parts, Volume};
-use crate::api::Result;
+use crate::api::{Result, Tree};
 use crate::backend::{BackendError, VolumeDir};
 use crate::checkpoint::{self, Head};
 use crate::error::StoreError;
@@ -13,6 +13,11 @@ use crate::seal::VolumeKeys;
 use mooring_policy::rng::Random;
 use mooring_policy::time::Clock;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a checkpoint waits for the store to have what it tells of, and how often that is looked at.
+const STORE_LIMIT: Duration = Duration::from_secs(60);
+const STORE_LOOK: Duration = Duration::from_millis(50);
 
 /// Where a volume lies and what it needs to be opened.
 #[derive(Clone)]
@@ -92,7 +97,10 @@ impl Volume {
     /// Writes a copy of all rows beside the volume, from which it can be rebuilt. Returns how many there are.
     pub async fn checkpoint(&self) -> Result<u64> {
         let none = StoreError::Unsupported("checkpoints of a volume that has no directory");
-        let dir = VolumeDir::at(self.config.directory.clone().ok_or(none)?);
+        let place = self.packs.place();
+        let beside = || self.packs.directory().parent().map(std::path::Path::to_path_buf);
+        let dir = self.config.directory.clone().or_else(|| place.and_then(|_| beside()));
+        let dir = VolumeDir::at(dir.ok_or(none)?);
         // Packs before rows: what comes behind these ends is in no row that is read here.
         let packs = self.packs.list().into_iter();
         let packs = packs.map(|pack| (pack.id.0, if pack.sealed { u64::MAX } else { pack.bytes })).collect();
@@ -100,8 +108,24 @@ impl Volume {
         // No loss of power may take back what a checkpoint says was there.
         self.rows().meta().sync().await?;
         let head = Head { taken: self.clock.now().as_millis(), seq: view.seq().0, packs };
-        let written = checkpoint::write(&dir, self.packs.keys(), &*self.random, &*view, &head).await;
-        written.map_err(|error| StoreError::Store(Box::new(error)))
+        let (keys, random) = (self.packs.keys(), &*self.random);
+        let Some(place) = place else {
+            return Ok(checkpoint::write(&dir, keys, random, &*view, &head).await?);
+        };
+        self.in_store(view.seq().0).await?;
+        Ok(checkpoint::store::write_to(place, &dir, keys, random, (&*view, &head)).await?)
+    }
+
+    /// Waits until the store has every change up to `seq`. With durability `host` nothing else waits for that.
+    async fn in_store(&self, seq: u64) -> Result<()> {
+        let waited = tokio::time::timeout(STORE_LIMIT, async {
+            while Tree::watermarks(self).stored < seq {
+                self.alive()?;
+                tokio::time::sleep(STORE_LOOK).await;
+            }
+            Ok(())
+        });
+        waited.await.map_err(|elapsed| StoreError::Store(Box::new(elapsed)))?
     }
 }
 

@@ -20,11 +20,18 @@
 //!
 //! A stop in between leaves `rebuilding/`, with which a volume does not open; the next rebuild begins from it again.
 
+mod remote;
+mod stored;
+
+pub(super) use remote::refuse_marked;
+
+use stored::{Late, Stored, stored};
+
 use super::check::{CheckOptions, Progress};
 use super::gc::GcConfig;
 use super::map::Piece;
 use super::scrub::id_of;
-use super::{LocalOptions, Volume};
+use super::{LocalOptions, StoreOptions, Volume};
 use crate::api::{Authority, Caller, Result, Tree};
 use crate::backend::{BackendError, VolumeDir};
 use crate::checkpoint::{self, Head};
@@ -33,14 +40,14 @@ use crate::journal::JournalOptions;
 use crate::keys::counter::{self, Counter};
 use crate::keys::extent::{self, Extent};
 use crate::keys::inode::{self, Inode};
-use crate::keys::map::{BLOCK, ExtentId, Row, Source};
+use crate::keys::map::{BLOCK, Row, Source};
 use crate::keys::{TOMBSTONE, frozen};
-use crate::meta::{Batch, Meta, Op, Seq};
-use crate::pack::{Entry, ExtentRef, PackError, PackId, PackStore};
+use crate::meta::{Batch, Meta, Op, Seq, SlateMeta};
+use crate::pack::PackStore;
 use bytes::Bytes;
 use mooring_policy::action::Action;
 use mooring_protocol::types::{FileKind, Ino, Name, NewNode, Time};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use thiserror::Error;
@@ -87,6 +94,14 @@ pub enum RebuildNeeded {
         /// The volume's directory.
         path: PathBuf,
     },
+    /// A rebuild in an object store is under way, or did not come to its end.
+    #[error(
+        "{place} is being rebuilt, or that was stopped; run `mooring-gateway bucket rebuild` again when it was"
+    )]
+    StoppedInStore {
+        /// The volume's part of the store.
+        place: String,
+    },
     /// A rebuild did not come to its end.
     #[error("a rebuild of {path} was stopped; run `mooring-gateway bucket rebuild` again")]
     Stopped {
@@ -132,32 +147,57 @@ impl Authority for Operator {
 impl Volume {
     /// Puts a volume together again; see the module documentation. Nobody has it open.
     pub async fn rebuild(options: LocalOptions) -> Result<Rebuilt> {
-        let gc = GcConfig { interval: std::time::Duration::ZERO, ..options.config.gc };
-        let config = super::Config { gc, ..options.config.clone() };
-        let options = LocalOptions { config, ..options };
         let dir = options.dir.clone();
         let mut report = Rebuilt::default();
-        let newer = {
-            dir.prepare()?;
-            // Until the engine opens the directory in its turn.
-            let lock = dir.lock()?;
-            put_aside(&dir)?;
-            let base = newest(&options, &mut report).await?;
-            drop(lock);
-            fill(&options, base, &mut report).await?
-        };
-        // Opened anew, for the committer knows by heart what was mended.
-        let volume = Volume::open_unguarded(options.clone()).await?;
-        let added = add(&volume, &newer, &mut report).await;
-        let checked = match added {
-            Ok(()) => volume.repair(&CheckOptions::default(), &Progress::default()).await,
-            Err(error) => Err(error),
-        };
-        volume.close().await?;
-        report.findings = checked?.1.total;
+        dir.prepare()?;
+        // Until the engine opens the directory in its turn.
+        let lock = dir.lock()?;
+        put_aside(&dir)?;
+        drop(lock);
+        work(&Ground::Directory, &options, &mut report).await?;
         report.aside = finish(&dir, options.clock.now().as_millis())?;
         Ok(report)
     }
+}
+
+/// Where tables and packs are.
+enum Ground {
+    Directory,
+    Store(Box<StoreOptions>),
+}
+
+impl Ground {
+    async fn parts(&self, options: &LocalOptions) -> Result<(Arc<SlateMeta>, Arc<PackStore>)> {
+        match self {
+            Ground::Directory => Volume::open_parts(options).await,
+            Ground::Store(store) => remote::parts(store).await,
+        }
+    }
+}
+
+/// Everything between putting aside and the end.
+async fn work(ground: &Ground, options: &LocalOptions, report: &mut Rebuilt) -> Result<()> {
+    let gc = GcConfig { interval: std::time::Duration::ZERO, ..options.config.gc };
+    let config = super::Config { gc, ..options.config.clone() };
+    let options = &LocalOptions { config, ..options.clone() };
+    let base = newest(options, report).await?;
+    let newer = fill(ground, options, base, report).await?;
+    // Opened anew, for the committer knows by heart what was mended.
+    let (meta, packs) = ground.parts(options).await?;
+    let volume = Volume::open_with(options, meta, packs).await?;
+    let added = add(&volume, &newer, report).await;
+    let checked = match added {
+        Ok(()) => volume.repair(&CheckOptions::default(), &Progress::default()).await,
+        Err(error) => Err(error),
+    };
+    // Epochs begin anew with the tables: what is written from here on is told from the rest by being behind this.
+    let checked = match checked {
+        Ok(checked) => volume.checkpoint().await.map(|_| checked),
+        Err(error) => Err(error),
+    };
+    volume.close().await?;
+    report.findings = checked?.1.total;
+    Ok(())
 }
 
 /// Moves metadata and journal out of the way, durably. After a stop, what the stopped rebuild made goes instead.
@@ -197,7 +237,7 @@ struct Base {
 
 async fn newest(options: &LocalOptions, report: &mut Rebuilt) -> Result<Base> {
     let (dir, keys, random) = (options.dir.clone(), options.keys.clone(), options.random.clone());
-    let (mut said, now) = (Rebuilt::default(), std::mem::take(report));
+    let mut said = std::mem::take(report);
     let work = move || -> Result<(Base, Rebuilt)> {
         let mut base = Base { rows: BTreeMap::new(), head: Head::default() };
         for path in checkpoint::list(&dir).map_err(|error| StoreError::Store(Box::new(error)))? {
@@ -229,7 +269,7 @@ async fn newest(options: &LocalOptions, report: &mut Rebuilt) -> Result<Base> {
     };
     let done = tokio::task::spawn_blocking(work).await;
     let (base, said) = done.map_err(|error| StoreError::Store(Box::new(error)))??;
-    *report = Rebuilt { aside: now.aside, ..said };
+    *report = said;
     Ok(base)
 }
 
@@ -240,48 +280,9 @@ struct Newer {
     files: HashMap<u64, Ino>,
 }
 
-#[derive(Clone, Copy)]
-struct Late {
-    epoch: u64,
-    entry: Entry,
-}
-
-impl Late {
-    fn start(&self) -> u64 {
-        self.entry.owner.1
-    }
-
-    fn end(&self) -> u64 {
-        self.start().saturating_add(u64::from(self.entry.extent.raw_len))
-    }
-}
-
-/// What packs have: every extent by its place and by its name.
-struct Stored {
-    all: Vec<Late>,
-    places: HashSet<(PackId, u32)>,
-    by_id: HashMap<ExtentId, ExtentRef>,
-}
-
-async fn stored(packs: &Arc<PackStore>) -> Result<Stored> {
-    let mut stored = Stored { all: Vec::new(), places: HashSet::new(), by_id: HashMap::new() };
-    for pack in packs.list() {
-        let entries = match packs.entries(pack.id).await {
-            Err(PackError::Corrupt { .. }) => packs.scanned(pack.id).await?,
-            entries => entries?,
-        };
-        for entry in entries {
-            stored.places.insert((pack.id, entry.extent.offset));
-            stored.by_id.insert(id_of(&entry), entry.extent);
-            stored.all.push(Late { epoch: pack.epoch, entry });
-        }
-    }
-    Ok(stored)
-}
-
 /// Fills a new engine with the rows, at places where their extents are, and counts totals again. Returns what is newer.
-async fn fill(options: &LocalOptions, base: Base, report: &mut Rebuilt) -> Result<Newer> {
-    let (meta, packs) = Volume::open_parts(options).await?;
+async fn fill(ground: &Ground, options: &LocalOptions, base: Base, report: &mut Rebuilt) -> Result<Newer> {
+    let (meta, packs) = ground.parts(options).await?;
     let stored = stored(&packs).await?;
     let Base { mut rows, head } = base;
     for (key, value) in rows.range_mut(extent_range()) {

@@ -35,24 +35,17 @@ impl Volume {
 
     /// Opens the volume in an object store, or makes it there, and takes it over from whoever had it.
     pub async fn open_on(options: StoreOptions) -> Result<Arc<Volume>> {
-        let StoreOptions { place, local, class, accept_loss, owner } = options;
+        let log = log_options(&options);
+        let local = options.local;
         local.dir.prepare()?;
         let lock = Arc::new(local.dir.lock()?);
-        let log = UpstreamOptions {
-            place,
-            dir: local.dir.clone(),
-            keys: local.keys.clone(),
-            random: local.random.clone(),
-            class,
-            accept_loss,
-            owner,
-        };
+        super::rebuild::refuse_marked(&log.place).await?;
         let upstream = Upstream::open(log.clone()).await?;
-        let (meta, packs) = match rows_and_packs(&local, &lock, &upstream).await {
+        let (meta, packs) = match rows_and_packs(&local, &lock, &upstream, true).await {
             Err(crate::error::StoreError::Store(source)) if is_behind(&*source) => {
                 tracing::warn!(place = %log.place.name(), %source, "making the journal anew from the store");
                 upstream.import_again(&log).await?;
-                rows_and_packs(&local, &lock, &upstream).await?
+                rows_and_packs(&local, &lock, &upstream, true).await?
             }
             opened => opened?,
         };
@@ -71,10 +64,26 @@ impl Volume {
     }
 }
 
-async fn rows_and_packs(
+/// What the log of a volume needs.
+pub(super) fn log_options(options: &StoreOptions) -> UpstreamOptions {
+    let StoreOptions { place, local, class, accept_loss, owner } = options;
+    UpstreamOptions {
+        place: place.clone(),
+        dir: local.dir.clone(),
+        keys: local.keys.clone(),
+        random: local.random.clone(),
+        class: *class,
+        accept_loss: *accept_loss,
+        owner: owner.clone(),
+    }
+}
+
+/// Engine and packs. `guarded` refuses packs without rows.
+pub(super) async fn rows_and_packs(
     local: &LocalOptions,
     lock: &Arc<DirLock>,
     upstream: &Arc<Upstream>,
+    guarded: bool,
 ) -> Result<(Arc<SlateMeta>, Arc<PackStore>)> {
     let packs = PackOptions {
         dir: local.dir.packs(),
@@ -86,7 +95,7 @@ async fn rows_and_packs(
     };
     let packs = PackStore::open_over(packs, Some(upstream.place().clone())).await?;
     // Without rows every pack would be garbage.
-    refuse_lost(upstream.place(), !packs.list().is_empty()).await?;
+    refuse_lost(upstream.place(), guarded && !packs.list().is_empty()).await?;
     upstream.set_packs(&packs);
     let meta = SlateOptions {
         dir: local.dir.clone(),

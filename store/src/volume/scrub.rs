@@ -1,9 +1,10 @@
 //! Scrubbing: every sealed pack is read once in a while, so that damage is found while there is still a copy elsewhere.
 //!
 //! Packs are taken in the order of their ids, which are random, so old and new ones alike. Of each pack the extents that
-//! files use are read past every cache, opened and hashed; the rest is waste that goes with the pack. After each pack
-//! the place is noted in a small file beside the packs, and a stop costs at most that pack again. The file is a hint: when
-//! it cannot be read, the next round begins anew.
+//! files use are read past every cache, opened and hashed; the rest is waste that goes with the pack. Where an object store
+//! has the packs, it is asked, whatever this host has copies of. After each pack the place is noted in a small file beside
+//! the packs, and a stop costs at most that pack again. The file is a hint: when it cannot be read, the next round begins
+//! anew; in front of an object store there is none.
 //!
 //! What is found goes where a reader's find goes: the log, once, and the list of damage.
 
@@ -20,6 +21,7 @@ use mooring_protocol::types::Ino;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -139,17 +141,22 @@ impl Volume {
     }
 
     async fn scrub_pack(&self, pack: PackId, pace: &mut Pace, report: &mut ScrubReport) -> Result<()> {
-        let entries = match self.packs.entries(pack).await {
-            Ok(entries) => entries,
+        let kept = match self.packs.kept(pack).await {
+            Ok(kept) => Arc::new(kept),
             // It was dropped since the round began.
-            Err(PackError::Missing { .. }) => return Ok(()),
-            Err(error @ PackError::Corrupt { .. }) => {
-                self.note_damaged_map(pack, &error);
+            Err(PackError::Missing { .. }) if !self.is_listed(pack) => return Ok(()),
+            Err(error @ PackError::Missing { .. }) => {
                 report.damaged += 1;
-                self.packs.scanned(pack).await?
+                self.note_gone_pack(pack, &error);
+                return Ok(());
             }
             Err(error) => return Err(error.into()),
         };
+        let (entries, unlisted) = self.packs.kept_entries(&kept).await?;
+        if let Some(error) = unlisted {
+            self.note_damaged_map(pack, &error);
+            report.damaged += 1;
+        }
         report.packs += 1;
         let mut bad = Vec::new();
         for entry in entries {
@@ -157,7 +164,7 @@ impl Volume {
             if self.stored_place(id).await? != Some(place) {
                 continue;
             }
-            match self.packs.verify(&place).await {
+            match self.packs.verify_kept(&kept, &place).await {
                 Ok(()) => self.damages.heal(&place),
                 Err(PackError::Missing { .. }) => return Ok(()),
                 Err(error @ PackError::Corrupt { .. }) => bad.push((id, place, error)),
@@ -177,6 +184,10 @@ impl Volume {
             self.note_damage(id, &place, &inos, &error).await;
         }
         Ok(())
+    }
+
+    fn is_listed(&self, pack: PackId) -> bool {
+        self.packs.list().iter().any(|listed| listed.id == pack)
     }
 
     /// The files whose maps name some of these extents: a walk over all maps, done when there is damage.

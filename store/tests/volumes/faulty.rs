@@ -28,6 +28,10 @@ pub struct Faulty {
     pub lists_nothing: AtomicBool,
     /// Objects put.
     pub puts: AtomicU64,
+    /// After so many requests there is no answer any more, ever, as for a process that has stopped.
+    pub last_request: AtomicU64,
+    /// That has come about.
+    pub silent: AtomicBool,
 }
 
 impl Faulty {
@@ -43,6 +47,8 @@ impl Faulty {
             careless: false.into(),
             lists_nothing: false.into(),
             puts: 0.into(),
+            last_request: u64::MAX.into(),
+            silent: false.into(),
         });
         let seen = Backing::over(faulty.clone(), backing.root().clone(), &url, false);
         (faulty, seen)
@@ -50,6 +56,17 @@ impl Faulty {
 
     fn check(&self) -> Result<()> {
         if self.out.load(Ordering::Acquire) { Err(broken("the store is out")) } else { Ok(()) }
+    }
+
+    async fn turn(&self) {
+        let left = self.last_request.load(Ordering::Acquire);
+        if left == 0 {
+            self.silent.store(true, Ordering::Release);
+            std::future::pending::<()>().await;
+        }
+        if left != u64::MAX {
+            self.last_request.store(left - 1, Ordering::Release);
+        }
     }
 
     /// Bytes of all objects with `part` in their names.
@@ -83,6 +100,7 @@ impl ObjectStore for Faulty {
         mut opts: PutOptions,
     ) -> Result<PutResult> {
         self.check()?;
+        self.turn().await;
         if self.careless.load(Ordering::Acquire) {
             opts.mode = PutMode::Overwrite;
         }
@@ -106,6 +124,7 @@ impl ObjectStore for Faulty {
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         self.check()?;
+        self.turn().await;
         let found = self.inner.get_opts(location, options).await?;
         let wrong = self.wrong.load(Ordering::Acquire);
         if wrong == 0 || !location.as_ref().contains("/packs/") {
@@ -143,6 +162,7 @@ impl ObjectStore for Faulty {
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
         self.check()?;
+        self.turn().await;
         self.inner.copy_opts(from, to, options).await
     }
 

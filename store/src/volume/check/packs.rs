@@ -10,6 +10,7 @@ use crate::volume::Volume;
 use futures::StreamExt;
 use mooring_protocol::types::Ino;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 /// Extents read at once.
 const READERS: usize = 4;
@@ -39,22 +40,22 @@ pub(super) async fn check(
     let mut bad = Vec::new();
     for (pack, mut extents) in by_pack {
         extents.sort_unstable_by_key(|(_, extent)| extent.place.offset);
-        listed(volume, PackId(pack), &extents, report, &mut bad).await?;
-        if options.data {
-            read(volume, &extents, progress, report, &mut bad).await?;
+        let there = listed(volume, PackId(pack), &extents, report, &mut bad).await?;
+        if options.data && there {
+            read(volume, PackId(pack), &extents, progress, report, &mut bad).await?;
         }
     }
     tell(volume, all, bad, report).await
 }
 
-/// Holds the rows of one pack against its reverse map.
+/// Holds the rows of one pack against its reverse map. Returns whether the pack is there.
 async fn listed(
     volume: &Volume,
     pack: PackId,
     extents: &[(ExtentId, &Extent)],
     report: &mut Report,
     bad: &mut Vec<Bad>,
-) -> Result<()> {
+) -> Result<bool> {
     let mut say = |what: &str| {
         bad.extend(extents.iter().map(|(id, extent)| Bad {
             id: *id,
@@ -67,13 +68,13 @@ async fn listed(
         Ok(entries) => entries,
         Err(error @ PackError::Missing { .. }) => {
             say(&error.to_string());
-            return Ok(());
+            return Ok(false);
         }
         // The extents themselves may be whole: they do not need it. It costs repacking and rebuilding.
         Err(error @ PackError::Corrupt { .. }) => {
             report.kind = Kind::Packs;
             report.say(format!("the reverse map of {error}"));
-            return Ok(());
+            return Ok(true);
         }
         Err(error) => return Err(error.into()),
     };
@@ -87,21 +88,31 @@ async fn listed(
         };
         bad.push(Bad { id: *id, place: *place, kind: Kind::Packs, what });
     }
-    Ok(())
+    Ok(true)
 }
 
-/// Reads extents from their pack, past every cache, and hashes them.
+/// Reads extents from their pack as it is kept, past every cache, and hashes them.
 async fn read(
     volume: &Volume,
+    pack: PackId,
     extents: &[(ExtentId, &Extent)],
     progress: &Progress,
     report: &mut Report,
     bad: &mut Vec<Bad>,
 ) -> Result<()> {
     let places: Vec<(ExtentId, ExtentRef)> = extents.iter().map(|(id, extent)| (*id, extent.place)).collect();
+    let kept = match volume.packs.kept(pack).await {
+        Ok(kept) => Arc::new(kept),
+        Err(error @ PackError::Missing { .. }) => {
+            let gone = |(id, place)| Bad { id, place, kind: Kind::Data, what: error.to_string() };
+            bad.extend(places.into_iter().map(gone));
+            return Ok(());
+        }
+        Err(error) => return Err(error.into()),
+    };
     let reads = places.into_iter().map(|(id, place)| {
-        let packs = volume.packs.clone();
-        async move { (id, place, packs.verify(&place).await) }
+        let (packs, kept) = (volume.packs.clone(), Arc::clone(&kept));
+        async move { (id, place, packs.verify_kept(&kept, &place).await) }
     });
     let mut reads = futures::stream::iter(reads).buffered(READERS);
     while let Some((id, place, verified)) = reads.next().await {
