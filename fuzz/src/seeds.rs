@@ -30,7 +30,7 @@ pub fn frames() -> Result<Vec<BytesMut>, EncodeError> {
     let name = Name::new(b"name").ok();
     let lookup = name.map(|name| Request::Lookup { parent: Ino::ROOT, name });
     let reclaim = Request::Reclaim { handles: vec![], leases: vec![grant; 4], locks: vec![], more: false };
-    let answer = Answer { reply: Reply::Bytes { value: vec![5; 40] }, leases: vec![grant; 2] };
+    let answer = Answer { reply: Reply::Bytes { value: vec![5; 40] }, leases: vec![grant; 2], also: vec![] };
     let recall = Notice::Recall { grant, to: LeaseMode::Read, deadline_ms: 5000 };
     let mut frames = vec![
         frame(&Header::new(Kind::Hello), &hello, b"")?,

@@ -168,6 +168,9 @@ pub enum NameError {
 pub struct Name(Box<[u8]>);
 
 impl Name {
+    /// The directory of snapshots: reachable by this name where there is one, and in no listing.
+    pub const SNAPSHOTS: &'static [u8] = b".snapshots";
+
     /// Longest name in bytes (Linux `NAME_MAX`).
     pub const MAX: usize = 255;
 

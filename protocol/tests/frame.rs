@@ -96,7 +96,7 @@ fn a_request_has_these_bytes() {
 fn a_reply_has_these_bytes() {
     let marks = Watermarks { received: 9, journalled: 8, stored: 7 };
     let reply = request().reply(Status::Ok, marks);
-    let frame = encode(&reply, &Answer { reply: Reply::Done, leases: vec![] }, b"");
+    let frame = encode(&reply, &Answer { reply: Reply::Done, leases: vec![], also: vec![] }, b"");
     assert_eq!(
         hex::encode(&frame),
         concat!(
@@ -113,14 +113,14 @@ fn a_reply_has_these_bytes() {
             "4400000000000000",
             "5500000000000000",
             "6666666666666666",
-            "02000000",
+            "03000000",
             "00000000",
             "0900000000000000",
             "0800000000000000",
             "0700000000000000",
             "00000000",
             "800b313d",
-            "0000",
+            "000000",
         )
     );
 }

@@ -333,3 +333,46 @@ async fn sockets_pipes_and_devices_can_be_named() -> Result<()> {
     })
     .await
 }
+
+/// Made, written and let go of: what the gateway is asked for each. Looks at the folder in between cost nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_small_file_costs_three_requests_to_make_and_one_to_remove() -> Result<()> {
+    const FILES: u64 = 500;
+    let site = Site::start().await?;
+    site.tenant("acme", &["data"]).await?;
+    let mut vm = site.machine("acme", "one").await?;
+    let mount = vm.bucket("data").await?;
+    let dir = mount.join("dir");
+    let into = dir.clone();
+    work(move || Ok(std::fs::create_dir(into)?)).await?;
+    let asked = async || -> Result<u64> {
+        let status = site.gateway.json(&["status"]).await?;
+        status["sessions"][0]["requests"].as_u64().context("no count of requests")
+    };
+    let before = asked().await?;
+    let into = dir.clone();
+    work(move || {
+        for number in 0..FILES {
+            std::fs::write(into.join(format!("file-{number}")), [7; 4096])?;
+            std::fs::metadata(&into)?;
+        }
+        Ok(rustix::fs::syncfs(std::fs::File::open(&into)?)?)
+    })
+    .await?;
+    let made = asked().await? - before;
+    // Besides: what is asked once, and files whose bytes were on their way while they were let go of.
+    ensure!(made <= 3 * FILES + FILES / 10, "{made} requests for {FILES} files");
+    let from = dir.clone();
+    work(move || {
+        for number in 0..FILES {
+            std::fs::remove_file(from.join(format!("file-{number}")))?;
+            std::fs::metadata(&from)?;
+        }
+        Ok(())
+    })
+    .await?;
+    let removed = asked().await? - before - made;
+    ensure!(removed <= FILES + FILES / 10, "{removed} requests to remove {FILES} files");
+    println!("{made} requests to make {FILES} files, {removed} to remove them");
+    Ok(())
+}

@@ -11,6 +11,9 @@ use super::convert::{permissions, special_kind};
 use super::{Door, FOR_EVER, errno, name, odd};
 use crate::fuse::{Caller, Entry, NodeId, Result};
 
+/// Entries of a directory that are all asked for, to know what is not there; one page of the gateway's.
+const MAX_LISTED: u32 = 1024;
+
 /// What the cache knows of a name.
 enum Known {
     Nothing,
@@ -21,7 +24,15 @@ enum Known {
 impl Door {
     pub(super) async fn op_lookup(&self, parent: NodeId, bytes: &Bytes) -> Result<Entry> {
         let (parent, name) = (self.to_ino(parent)?, name(bytes)?);
-        match self.known(parent, &name) {
+        let mut known = self.known(parent, &name);
+        if matches!(known, Known::Nothing) && self.worth_listing(parent) {
+            // Nothing is said of names: the directory is too large, or may not be listed.
+            let request = Request::ReadDir { ino: parent, after: Vec::new(), limit: MAX_LISTED, plus: false };
+            if self.ask(request).await.is_ok() {
+                known = self.known(parent, &name);
+            }
+        }
+        match known {
             Known::Absent => return self.absent(parent, bytes),
             Known::Node(ino) => {
                 let node = self.table.get(ino);
@@ -49,10 +60,21 @@ impl Door {
             return Known::Nothing;
         }
         match state.names.get(name) {
+            // Reachable by name, and in no listing.
+            None if name.as_bytes() == Name::SNAPSHOTS => Known::Nothing,
+            None if state.complete => Known::Absent,
             None => Known::Nothing,
             Some(None) => Known::Absent,
             Some(Some(ino)) => Known::Node(*ino),
         }
+    }
+
+    /// Whether to ask for all names of a directory instead of one: when another one did not exist, once for each lease.
+    /// Whoever makes files asks first for each whether it is there.
+    fn worth_listing(&self, parent: Ino) -> bool {
+        let dir = self.table.get(parent);
+        let mut state = dir.state.lock();
+        state.covered() && state.missed && !std::mem::replace(&mut state.listed, true)
     }
 
     /// Whether the kernel may keep the name; if so it is noted, to be dropped there with the directory's lease.

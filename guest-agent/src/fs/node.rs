@@ -57,6 +57,12 @@ pub struct NodeState {
     pub no_capability: bool,
     /// Entries of a directory; `None` for a name that does not exist.
     pub names: HashMap<Name, Option<Ino>>,
+    /// These are all entries of the directory: what is not among them does not exist.
+    pub complete: bool,
+    /// A name was asked for that does not exist: whoever asks for one mostly asks for more.
+    pub missed: bool,
+    /// It was tried to know all entries.
+    pub listed: bool,
     /// Names of this directory that the kernel may keep (read-only mounts).
     pub told: HashSet<Bytes>,
     /// The kernel may have pages of this file.
@@ -103,6 +109,9 @@ impl Node {
                 changes: 0,
                 no_capability: false,
                 names: HashMap::new(),
+                complete: false,
+                missed: false,
+                listed: false,
                 told: HashSet::new(),
                 kernel_pages: false,
                 kernel_attrs: false,
@@ -192,6 +201,7 @@ impl NodeState {
         self.attr = None;
         self.no_capability = false;
         self.names = HashMap::new();
+        (self.complete, self.missed, self.listed) = (false, false, false);
     }
 
     /// Attributes with what is gathered laid over them.

@@ -368,10 +368,11 @@ impl World {
         match outcome {
             Ok((reply, data)) => {
                 let header = waiting.header.reply(Status::Ok, Watermarks::default());
-                let bare = Answer { reply: reply.clone(), leases: Vec::new() };
+                let bare = Answer { reply: reply.clone(), leases: Vec::new(), also: Vec::new() };
                 self.answered
                     .insert((session, header.request), (encode(&header, &bare, data.len()), data.clone()));
-                let answer = Answer { reply, leases: grants.clone() };
+                let answer =
+                    Answer { reply, leases: grants.clone(), also: self.tree.left_by(&waiting.request) };
                 self.send(session, encode(&header, &answer, data.len()), data);
                 for grant in grants {
                     self.leases.announced(session, grant, now, fx);

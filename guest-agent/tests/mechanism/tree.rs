@@ -97,6 +97,19 @@ impl Tree {
         Ok(self.get(ino)?.attr.clone())
     }
 
+    /// The directories that a request changed, as they are now.
+    pub fn left_by(&self, request: &Request) -> Vec<Attr> {
+        let dirs = match request {
+            Request::Create { parent, .. }
+            | Request::Unlink { parent, .. }
+            | Request::RmDir { parent, .. }
+            | Request::Link { parent, .. } => vec![*parent],
+            Request::Rename { parent, new_parent, .. } => vec![*parent, *new_parent],
+            _ => Vec::new(),
+        };
+        dirs.into_iter().filter_map(|dir| self.attr(dir).ok()).collect()
+    }
+
     fn open(&mut self, ino: Ino, mode: OpenMode, created: bool) -> Outcome {
         if mode.truncate {
             self.get_mut(ino)?.data.clear();

@@ -59,7 +59,7 @@ mod tests {
             (h, l, k) = (h + handles.len(), l + leases.len(), k + locks.len());
             let handles = handles.iter().map(|h| h.handle).collect();
             let reply = Reply::Reclaimed { handles, leases: leases.clone() };
-            let answer = Answer { reply, leases: Vec::new() };
+            let answer = Answer { reply, leases: Vec::new(), also: Vec::new() };
             assert!(postcard::to_stdvec(&answer).unwrap().len() <= caps::MAX_BODY);
         }
         assert_eq!((h, l, k), (caps::MAX_HANDLES, caps::MAX_LEASES, caps::MAX_LOCKS));

@@ -13,6 +13,9 @@ pub struct Answer {
     pub reply: Reply,
     /// Leases granted with it. Hold from the moment this is read.
     pub leases: Vec<LeaseGrant>,
+    /// Attributes of the directories that the request changed, as it left them: whoever makes a file is asked for them
+    /// next. True for who has held the directory's lease without a break since it asked.
+    pub also: Vec<Attr>,
 }
 
 /// What a request brings back.

@@ -115,6 +115,18 @@ impl Ask<'_> {
         Ok(pass)
     }
 
+    /// Directories as a change has just left them, for the answer to tell. What may not be looked at is left out.
+    async fn left(&self, dirs: &[Ino]) -> Vec<Attr> {
+        let cx = self.caller();
+        let mut found: Vec<Attr> = Vec::with_capacity(dirs.len());
+        for dir in dirs {
+            if !found.iter().any(|attr| attr.ino == *dir) {
+                found.extend(self.store().getattr(&cx, *dir).await.ok());
+            }
+        }
+        found
+    }
+
     /// Settles leases of inodes that turned out to be changed as well.
     async fn also_changed(&self, pass: &mut Pass, inos: &[Ino]) -> Outcome<()> {
         self.volume().also_changed(self.actor(), pass, inos, &self.patience).await

@@ -73,7 +73,8 @@ async fn create(
             Ok(attr) => {
                 let Some(mode) = open else {
                     let wishes = vec![Wish::read(parent), Wish::read(attr.ino)];
-                    return Ok(Done::new(Reply::Entry { attr }, pass, wishes));
+                    let also = ask.left(&[parent]).await;
+                    return Ok(Done { also, ..Done::new(Reply::Entry { attr }, pass, wishes) });
                 };
                 return open_made(ask, parent, attr, mode, true, pass).await;
             }
@@ -117,7 +118,8 @@ async fn remove(ask: &Ask<'_>, parent: Ino, name: &Name, dir: bool) -> Outcome {
     };
     let gone = removed.map_err(refuse)?;
     ask.also_changed(&mut pass, &[gone.ino]).await?;
-    Ok(Done::new(Reply::Done, pass, vec![Wish::read(parent)]))
+    let also = ask.left(&[parent]).await;
+    Ok(Done { also, ..Done::new(Reply::Done, pass, vec![Wish::read(parent)]) })
 }
 
 /// The inode a name has now, so that its leases can be settled before it changes. That the name may be there at all is
@@ -142,7 +144,8 @@ async fn rename(ask: &Ask<'_>, from: (Ino, &Name), to: (Ino, &Name), mode: Renam
         ask.store().rename(&ask.caller(), from.0, from.1, to.0, to.1, mode).await.map_err(refuse)?;
     let touched: Vec<Ino> = std::iter::once(renamed.moved.ino).chain(renamed.other.map(|o| o.ino)).collect();
     ask.also_changed(&mut pass, &touched).await?;
-    Ok(Done::new(Reply::Done, pass, vec![Wish::read(from.0), Wish::read(to.0)]))
+    let also = ask.left(&[from.0, to.0]).await;
+    Ok(Done { also, ..Done::new(Reply::Done, pass, vec![Wish::read(from.0), Wish::read(to.0)]) })
 }
 
 async fn link(ask: &Ask<'_>, ino: Ino, parent: Ino, name: &Name) -> Outcome {
@@ -152,7 +155,8 @@ async fn link(ask: &Ask<'_>, ino: Ino, parent: Ino, name: &Name) -> Outcome {
     }
     let pass = ask.change(&[ino, parent]).await?;
     let attr = ask.store().link(&ask.caller(), ino, parent, name).await.map_err(refuse)?;
-    Ok(Done::new(Reply::Entry { attr }, pass, vec![Wish::read(parent), Wish::read(ino)]))
+    let also = ask.left(&[parent]).await;
+    Ok(Done { also, ..Done::new(Reply::Entry { attr }, pass, vec![Wish::read(parent), Wish::read(ino)]) })
 }
 
 async fn readdir(ask: &Ask<'_>, ino: Ino, after: &[u8], limit: usize, plus: bool) -> Outcome {

@@ -57,7 +57,11 @@ pub(super) async fn open_made(
 ) -> Outcome {
     let (handle, attr) = pin(ask, made.ino, mode).await?;
     let own = if mode.write { Wish::write(made.ino) } else { Wish::read(made.ino) };
-    Ok(Done::new(Reply::Opened { handle, attr, created }, pass, vec![Wish::read(parent), own]))
+    let also = ask.left(&[parent]).await;
+    Ok(Done {
+        also,
+        ..Done::new(Reply::Opened { handle, attr, created }, pass, vec![Wish::read(parent), own])
+    })
 }
 
 /// Keeps the inode alive and gives it a handle.

@@ -10,7 +10,7 @@ use mooring_protocol::frame::{BodyError, Frame, HEADER_LEN, Header, Watermarks};
 use mooring_protocol::message::{Ack, Notice, Reply, Request};
 use mooring_protocol::session::Admit;
 use mooring_protocol::status::Status;
-use mooring_protocol::types::{LeaseGrant, Time};
+use mooring_protocol::types::{Attr, LeaseGrant, Time};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
@@ -34,17 +34,19 @@ pub(crate) struct Done {
     pub wishes: Vec<Wish>,
     /// Leases put back after a restart.
     pub reclaim: Option<Vec<LeaseGrant>>,
+    /// What it made of the directories it changed.
+    pub also: Vec<Attr>,
 }
 
 impl Done {
     /// An answer without payload, justified by `pass`.
     pub fn new(reply: Reply, pass: Pass, wishes: Vec<Wish>) -> Done {
-        Done { reply, payload: Vec::new(), pass: Some(pass), wishes, reclaim: None }
+        Done { reply, payload: Vec::new(), pass: Some(pass), wishes, reclaim: None, also: Vec::new() }
     }
 
     /// An answer that leases have nothing to do with.
     pub fn plain(reply: Reply) -> Done {
-        Done { reply, payload: Vec::new(), pass: None, wishes: Vec::new(), reclaim: None }
+        Done { reply, payload: Vec::new(), pass: None, wishes: Vec::new(), reclaim: None, also: Vec::new() }
     }
 }
 
@@ -217,13 +219,13 @@ impl Session {
     }
 
     fn succeed(&self, header: &Header, door: &Arc<OpenDoor>, done: Done, changes: bool, room: Room) {
-        let Done { mut reply, payload, pass, wishes, reclaim } = done;
+        let Done { mut reply, payload, pass, wishes, reclaim, also } = done;
         let volume = &door.passage.volume;
         let at = volume.store().watermarks();
         let watermarks = Watermarks { received: at.received, journalled: at.journalled, stored: at.stored };
         let header = header.reply(Status::Ok, watermarks);
         let send = |reply: Encoded, leases: &[LeaseGrant]| {
-            self.deliver(&header, door, (reply, leases), payload, changes, room)
+            self.deliver(&header, door, (reply, leases, &also), payload, changes, room)
         };
         match (pass, reclaim) {
             (Some(pass), _) => {
@@ -250,14 +252,14 @@ impl Session {
         &self,
         header: &Header,
         door: &Arc<OpenDoor>,
-        (reply, leases): (Encoded, &[LeaseGrant]),
+        (reply, leases, also): (Encoded, &[LeaseGrant], &[Attr]),
         payload: Vec<Bytes>,
         keep: bool,
         room: Room,
     ) -> bool {
         let mut state = self.state.lock();
         let waits = state.running.remove(&header.request);
-        let cached = if keep { reply.clone().with(&[]) } else { Bytes::new() };
+        let cached = if keep { reply.clone().with(&[], &[]) } else { Bytes::new() };
         state.machine.finish(header.request, Status::Ok, cached);
         let Some(connection) = waiting(state.connection.as_ref(), waits) else { return false };
         let header = &Header { epoch: connection.epoch, ..*header };
@@ -266,7 +268,7 @@ impl Session {
             answer(&connection.queue, None, &refused, &[], Vec::new(), room);
             return false;
         }
-        answer(&connection.queue, Some(door), header, &reply.with(leases), payload, room)
+        answer(&connection.queue, Some(door), header, &reply.with(leases, also), payload, room)
     }
 
     fn fail(&self, header: &Header, door: Option<&Arc<OpenDoor>>, status: Status, room: Room) {
@@ -356,7 +358,7 @@ fn answer(
     queue.reply(frame).is_ok() && fits
 }
 
-/// A reply in its wire form. An answer is the reply and then the leases, so each is encoded when it is known.
+/// A reply in its wire form. An answer is the reply, then the leases, then attributes, so each is encoded when it is known.
 #[derive(Clone)]
 struct Encoded(Vec<u8>);
 
@@ -369,9 +371,10 @@ impl Encoded {
     }
 
     /// The body of an [`Answer`](mooring_protocol::message::Answer).
-    fn with(self, leases: &[LeaseGrant]) -> Bytes {
-        postcard::to_extend(leases, self.0).map(Bytes::from).unwrap_or_else(|error| {
-            tracing::error!(%error, "leases could not be encoded");
+    fn with(self, leases: &[LeaseGrant], also: &[Attr]) -> Bytes {
+        let whole = postcard::to_extend(leases, self.0).and_then(|body| postcard::to_extend(also, body));
+        whole.map(Bytes::from).unwrap_or_else(|error| {
+            tracing::error!(%error, "an answer could not be encoded");
             Bytes::new()
         })
     }

@@ -24,7 +24,7 @@ use mooring_store::error::StoreError;
 use parking_lot::Mutex;
 
 /// Name of the directory of snapshots.
-pub const NAME: &[u8] = b".snapshots";
+pub const NAME: &[u8] = mooring_protocol::types::Name::SNAPSHOTS;
 
 /// Its view.
 const VIEW: u16 = u16::MAX;
