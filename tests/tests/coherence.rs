@@ -79,6 +79,75 @@ fn one_change_after_another(here: &Path, there: &Path, round: u32) -> Result<()>
     Ok(())
 }
 
+/// A VM that asked for names that are not there knows all that are: it must see every way in which one comes.
+#[tokio::test]
+async fn what_comes_into_a_folder_that_is_known_as_a_whole_is_seen() -> Result<()> {
+    let trio = trio().await?;
+    let (sdk, here, there) = (trio.sdk.clone(), trio.here.join("dir"), trio.there.join("dir"));
+    let known = |folder: &Path, round: u32| {
+        // The first that is missed, the second that is asked for as a whole, and those that are known then.
+        ensure!((0..4).all(|miss| !folder.join(format!("none-{round}-{miss}")).exists()));
+        anyhow::Ok(())
+    };
+    fs::create_dir(&here)?;
+    for round in 0..30 {
+        let name = |what: &str| format!("{what}-{round}");
+        let (mine, theirs) = (here.clone(), there.clone());
+        let (made, linked, moved, swapped) = (name("made"), name("linked"), name("moved"), name("swapped"));
+        work(move || {
+            known(&theirs, round)?;
+            known(&mine, round)?;
+            fs::write(mine.join(&made), "made")?;
+            ensure!(theirs.join(&made).exists() && mine.join(&made).exists(), "after create");
+            known(&theirs, round + 100)?;
+            fs::hard_link(mine.join(&made), mine.join(&linked))?;
+            ensure!(theirs.join(&linked).exists() && mine.join(&linked).exists(), "after link");
+            // Two names of one file: a rename of one to the other does nothing.
+            known(&mine, round + 200)?;
+            fs::rename(mine.join(&made), mine.join(&linked))?;
+            ensure!(
+                mine.join(&made).exists() && mine.join(&linked).exists(),
+                "after a rename that does nothing"
+            );
+            known(&theirs, round + 300)?;
+            known(&mine, round + 300)?;
+            fs::rename(mine.join(&linked), mine.join(&moved))?;
+            for folder in [&theirs, &mine] {
+                ensure!(folder.join(&moved).exists() && !folder.join(&linked).exists(), "after rename");
+            }
+            known(&mine, round + 400)?;
+            fs::write(mine.join(&swapped), "another")?;
+            let both = rustix::fs::RenameFlags::EXCHANGE;
+            let cwd = rustix::fs::CWD;
+            rustix::fs::renameat_with(cwd, mine.join(&moved), cwd, mine.join(&swapped), both)?;
+            for folder in [&theirs, &mine] {
+                ensure!(fs::read(folder.join(&swapped))? == b"made", "after an exchange");
+                ensure!(fs::read(folder.join(&moved))? == b"another", "after an exchange");
+            }
+            fs::rename(mine.join(&moved), mine.join(&swapped))?;
+            for folder in [&theirs, &mine] {
+                ensure!(fs::read(folder.join(&swapped))? == b"another", "after a rename over it");
+                ensure!(!folder.join(&moved).exists(), "after a rename over another");
+            }
+            known(&theirs, round + 500)?;
+            known(&mine, round + 500)
+        })
+        .await
+        .with_context(|| format!("round {round}"))?;
+        let put = name("put");
+        sdk.put("data", &format!("dir/{put}"), b"put").await?;
+        let folders = [here.clone(), there.clone()];
+        work(move || {
+            for folder in folders {
+                ensure!(fs::read(folder.join(&put)).context("after a PUT")? == b"put");
+            }
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
 fn names(folder: &Path) -> Result<BTreeSet<String>> {
     let entries = fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
     entries.collect()
