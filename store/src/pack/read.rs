@@ -7,6 +7,7 @@ use super::cache::Slot;
 use super::error::PackError;
 use super::extent::{ExtentRef, FLAG_SEGMENTS};
 use super::fetch::{Handle, check_lengths, corrupt, layout_by};
+use super::medium::PackFile;
 use super::segments::{self, Layout};
 use super::store::PackStore;
 use crate::failpoints::{Point, pass};
@@ -86,11 +87,18 @@ impl PackStore {
         let len = range.end - range.start;
         let cache = &self.options.cache;
         len > extent.raw_len / 2
-            || range.start == 0 && len >= STREAM_BYTES
+            || len >= STREAM_BYTES && (range.start == 0 || self.is_far(extent))
             || cache.has(Slot::whole(extent))
             || first > 0
                 && !cache.has(Slot::segment(extent, first))
                 && cache.has(Slot::segment(extent, first - 1))
+    }
+
+    /// Whether a request costs more than the bytes of an extent: then those who read parts of it side by side, as
+    /// read-ahead does, share one.
+    fn is_far(&self, extent: &ExtentRef) -> bool {
+        self.spool.is_some()
+            && self.handle(extent.pack).is_ok_and(|handle| matches!(handle.file, PackFile::Remote(_)))
     }
 
     /// A range out of the segments `which`.

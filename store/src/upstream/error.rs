@@ -11,7 +11,7 @@ pub enum UpstreamError {
     /// The last writer acknowledged changes on its host alone and did not close the volume.
     #[error(
         "volume {place} has durability `host`, and {owner} wrote it last without closing it: what that host has \
-         acknowledged behind record {stored} is not in the store. Start the gateway there again, or give those changes \
+         acknowledged behind record {stored}, of {since}, is not in the store. Start the gateway there again, or give those changes \
          up with --accept-loss"
     )]
     HostOwns {
@@ -21,6 +21,8 @@ pub enum UpstreamError {
         owner: String,
         /// The last record that is in the store.
         stored: u64,
+        /// When that came there, by the store's clock.
+        since: String,
     },
     /// The log is empty, and this host knows that it was not.
     #[error(

@@ -113,7 +113,7 @@ impl Upstream {
         let ours = lineage.is_some_and(|lineage| lineage.covers(ended));
         if !ours {
             if let Some(last) = &last {
-                refuse_loss(options, last)?;
+                refuse_loss(options, last).await?;
             }
             set_aside(options, lineage)?;
         }
@@ -212,15 +212,21 @@ impl Upstream {
 }
 
 /// What a host has acknowledged and the store has not is not given up unasked.
-fn refuse_loss(options: &UpstreamOptions, last: &Object) -> Result<(), UpstreamError> {
+async fn refuse_loss(options: &UpstreamOptions, last: &Object) -> Result<(), UpstreamError> {
     if options.class == Durability::Store || last.head.kind == Kind::Closed {
         return Ok(());
     }
     let (owner, stored, place) = (last.owner.clone(), last.head.last_id, options.place.name());
+    let path = object(&options.place, last.head.number);
+    let head = options.place.within(OPEN_LIMIT, || options.place.store().head(&path)).await;
+    let since = head.map_err(|error| options.failed("read the log of a volume in", error))?.last_modified;
+    let since = since.to_string();
     if !options.accept_loss {
-        return Err(UpstreamError::HostOwns { place, owner, stored });
+        return Err(UpstreamError::HostOwns { place, owner, stored, since });
     }
-    tracing::warn!(%place, %owner, stored, "given up: what this host acknowledged behind the record named");
+    let what =
+        "given up: what this host acknowledged behind the record named, which came to the store at that time";
+    tracing::warn!(%place, %owner, stored, since, "{what}");
     Ok(())
 }
 

@@ -143,7 +143,7 @@ async fn serve(client: TcpStream, shared: Arc<Shared>) {
 
 async fn handle(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Answer, Cut> {
     let rules = shared.rules.borrow().clone();
-    shared.count(request.method());
+    shared.count(&request);
     let fate = rules.fate(&mut shared.random.lock(), request.method(), request.uri().path());
     if fate != Fate::Fair {
         shared.count_fault();
@@ -163,8 +163,10 @@ async fn handle(request: Request<Incoming>, shared: Arc<Shared>) -> Result<Answe
 }
 
 impl Shared {
-    fn count(&self, method: &Method) {
-        let counter = match *method {
+    fn count(&self, request: &Request<Incoming>) {
+        let deletes = request.uri().query().is_some_and(|query| query.starts_with("delete"));
+        let counter = match *request.method() {
+            Method::POST if deletes => &self.counts.others,
             Method::PUT | Method::POST => &self.counts.puts,
             Method::GET => &self.counts.gets,
             _ => &self.counts.others,

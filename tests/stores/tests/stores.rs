@@ -1,12 +1,14 @@
 //! A store that fails in every way, under a gateway that keeps everything there.
 
+mod behind;
+
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use mooring_stores::proxy::{Counts, Fault, Proxy, Rules};
-use mooring_tests::e2e::{Pattern, Sdk, Site, seed, work};
-use mooring_tests::store::Store;
+use behind::Behind;
+use mooring_stores::proxy::{Fault, Rules};
+use mooring_tests::e2e::{Pattern, seed, work};
 use mooring_tests::torture::{Load, Tally};
 use mooring_tests::wait::{self, Look};
 
@@ -18,60 +20,6 @@ const RECOVERY: Duration = Duration::from_secs(5);
 const PATIENT: u64 = 100;
 /// What faults may add to the memory of a gateway, KiB.
 const EXTRA_KIB: u64 = 256 << 10;
-
-/// A store, the proxy in front of it, and a gateway that knows the proxy only.
-struct Behind {
-    site: Site,
-    proxy: Proxy,
-    store: Store,
-    sdk: Sdk,
-}
-
-impl Behind {
-    async fn start(seed: u64, durability: &str) -> Result<Behind> {
-        let store = Store::start().await?;
-        let proxy = Proxy::start(&store.gateway.s3_endpoint(), seed).await?;
-        let site = store.access.site(&proxy.endpoint(), &[]).await?;
-        site.gateway.tenant("acme").await?;
-        let create = ["bucket", "create", "--tenant", "acme", "data", "--durability", durability];
-        site.gateway.cli(&create).await?.ok()?;
-        let sdk = site.sdk("acme").await?;
-        Ok(Behind { site, proxy, store, sdk })
-    }
-
-    /// The marks of the one volume: received, journalled, stored.
-    async fn marks(&self) -> Result<(u64, u64, u64)> {
-        let status = self.site.gateway.json(&["status"]).await?;
-        let volume = &status["volumes"][0];
-        let mark = |name: &str| volume[name].as_u64().with_context(|| format!("no {name} in {status}"));
-        Ok((mark("received")?, mark("journalled")?, mark("stored")?))
-    }
-
-    async fn all_stored(&self, limit: Duration) -> Result<()> {
-        wait::until("the store has everything", limit, || async {
-            match self.marks().await {
-                Ok((received, _, stored)) if received == stored => Look::Ready(()),
-                Ok(marks) => Look::NotYet(format!("{marks:?}")),
-                Err(error) => Look::NotYet(format!("{error:#}")),
-            }
-        })
-        .await
-    }
-
-    /// The host is lost: only the store is left, and a new process.
-    async fn lose_the_host(&mut self) -> Result<()> {
-        self.site.gateway.kill().await?;
-        std::fs::remove_dir_all(self.site.gateway.data_dir())?;
-        self.site.gateway.restart().await?;
-        Ok(())
-    }
-
-    fn rss_kib(&self) -> Result<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.site.gateway.process().id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-        line.trim().trim_end_matches(" kB").parse().context("VmRSS is no number")
-    }
-}
 
 /// What goes wrong, one after another.
 fn phases() -> Vec<(&'static str, Rules)> {
@@ -229,62 +177,4 @@ async fn marks_of_class_host_are_exact_while_the_store_is_out() -> Result<()> {
     let log = other.gateway.process().log().text();
     ensure!(log.contains("given up"), "the loss is not named: {log}");
     Ok(())
-}
-
-/// Requests that writing costs, for people and against growth.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_writing_costs_in_requests_is_bounded() -> Result<()> {
-    let mib: u64 = std::env::var("MOORING_STORE_MIB").ok().map_or(Ok(64), |text| text.parse())?;
-    let files: u64 = std::env::var("MOORING_STORE_FILES").ok().map_or(Ok(200), |text| text.parse())?;
-    let behind = Behind::start(1, "store").await?;
-    let mut vm = behind.site.machine("acme", "one").await?;
-    let mount = vm.bucket("data").await?;
-    let mut before = behind.proxy.counts();
-    let mut said = |what: &str, unit: u64| {
-        let now = behind.proxy.counts();
-        let Counts { puts, gets, sent, .. } = now - before;
-        before = now;
-        println!(
-            "{what}: {puts} PUTs, {gets} GETs, {:.1} MiB sent ({} PUTs each)",
-            sent as f64 / 1048576.0,
-            puts as f64 / unit as f64
-        );
-        puts
-    };
-    let path = mount.join("large");
-    work(move || Ok(Pattern(5).write(&path, mib << 20)?.sync_all()?)).await?;
-    let puts = said(&format!("{mib} MiB in one file, one fsync"), mib);
-    ensure!(puts < mib / 4 + 10, "{puts} PUTs for {mib} MiB");
-    let folder = mount.join("small");
-    work(move || {
-        std::fs::create_dir(&folder)?;
-        (0..files)
-            .try_for_each(|number| Pattern(number).write(&folder.join(number.to_string()), 4096).map(drop))
-    })
-    .await?;
-    // A listing has all that was written before it.
-    ensure!(behind.sdk.keys("data", "small/").await?.len() as u64 > files, "a file is missing");
-    behind.all_stored(Duration::from_secs(20)).await?;
-    let puts = said(&format!("{files} files of 4 KiB, no fsync"), files);
-    ensure!(puts < files / 10 + 20, "{puts} PUTs for {files} files");
-    let folder = mount.join("synced");
-    work(move || {
-        std::fs::create_dir(&folder)?;
-        (0..files / 4).try_for_each(|number| {
-            Ok(Pattern(number).write(&folder.join(number.to_string()), 4096)?.sync_all()?)
-        })
-    })
-    .await?;
-    let puts = said(&format!("{} files of 4 KiB, an fsync each", files / 4), files / 4);
-    ensure!(puts < files / 4 * 2 + 20, "{puts} PUTs for {} files", files / 4);
-    let sdk = &behind.sdk;
-    let put = |number: u64| async move {
-        sdk.put("data", &format!("objects/{number}"), &Pattern(number).bytes(0, 4096)).await
-    };
-    for batch in 0..files / 20 {
-        futures::future::try_join_all((0..20).map(|number| put(batch * 20 + number))).await?;
-    }
-    let puts = said(&format!("{files} S3 PUTs of 4 KiB, 20 at a time"), files);
-    ensure!(puts < files, "{puts} PUTs for {files} objects");
-    behind.all_stored(Duration::from_secs(20)).await
 }

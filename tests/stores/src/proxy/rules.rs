@@ -106,11 +106,11 @@ impl Fate {
 /// What came by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// PUT and POST requests.
+    /// PUT and POST requests, but for those that delete.
     pub puts: u64,
     /// GET requests.
     pub gets: u64,
-    /// The others.
+    /// The others: deletes, and questions for an object's head.
     pub others: u64,
     /// Bytes of bodies towards the store.
     pub sent: u64,
