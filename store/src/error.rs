@@ -89,6 +89,9 @@ pub enum StoreError {
         #[source]
         source: Cause,
     },
+    /// The volume has no such head: it was removed, or made after the state the volume was rebuilt from.
+    #[error("the volume has no head {0}: it was removed, or cloned after the state that the volume was rebuilt from")]
+    NoSuchHead(u64),
     /// Another gateway has taken the volume over.
     #[error("the volume was taken over by another gateway")]
     Fenced,
@@ -130,7 +133,7 @@ impl StoreError {
             Self::Damaged { .. } => Status::Corrupt,
             Self::Fenced => Status::Moved,
             Self::Closed | Self::Unavailable(_) => Status::Unavailable,
-            Self::Store(_) => Status::Io,
+            Self::Store(_) | Self::NoSuchHead(_) => Status::Io,
         }
     }
 }

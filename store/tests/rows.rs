@@ -8,12 +8,13 @@ use mooring_protocol::types::{FileKind, Ino, Name, Time};
 use mooring_store::api::ObjectMeta;
 use mooring_store::keys::map::{ExtentId, Row, Source};
 use mooring_store::keys::{
-    Layer, RowError, TOMBSTONE, backlink, counter, dentry, extent, frozen, garbage, inode, layer, map,
+    HeadId, Layer, RowError, TOMBSTONE, backlink, counter, dentry, extent, frozen, garbage, inode, layer, map,
     object, orphan, pack, part, side, snapshot, symlink, upload, xattr,
 };
 use mooring_store::pack::{ExtentRef, PackId};
 
 const LAYER: Layer = Layer(0x0102_0304);
+const CLONE: HeadId = HeadId(0x0506);
 
 fn ino(number: u64) -> Ino {
     Ino::new(number).unwrap()
@@ -144,8 +145,11 @@ fn rows_of_bytes() -> Vec<(&'static str, Vec<u8>, Bytes)> {
         completed: Some((ino(3), "e-2".into())),
     };
     assert_eq!(upload::decode(&upload::encode(&value)).unwrap(), value);
-    let key = upload::key(Ino::ROOT, b"a/b", hexadecimal);
-    assert_eq!(upload::parse(&key).unwrap(), (Ino::ROOT, &b"a/b"[..], hexadecimal));
+    let key = upload::key(HeadId::FIRST, Ino::ROOT, b"a/b", hexadecimal);
+    assert_eq!(upload::parse(&key).unwrap(), (HeadId::FIRST, Ino::ROOT, &b"a/b"[..], hexadecimal));
+    rows.push(("upload", key, upload::encode(&value)));
+    let key = upload::key(CLONE, Ino::ROOT, b"a/b", hexadecimal);
+    assert_eq!(upload::parse(&key).unwrap(), (CLONE, Ino::ROOT, &b"a/b"[..], hexadecimal));
     rows.push(("upload", key, upload::encode(&value)));
 
     let value = part::Part {
@@ -162,10 +166,16 @@ fn rows_of_bytes() -> Vec<(&'static str, Vec<u8>, Bytes)> {
     for which in
         [counter::Counter::NextId, counter::Counter::Inodes, counter::Counter::Blocks, counter::Counter::Head]
     {
-        assert_eq!(counter::parse(&counter::key(which)).unwrap(), which);
+        assert_eq!(counter::parse(&counter::key(which)).unwrap(), (which, HeadId::FIRST));
         assert_eq!(counter::decode(&counter::encode(4097)).unwrap(), 4097);
         rows.push(("counter", counter::key(which), counter::encode(4097)));
     }
+    assert_eq!(
+        counter::parse(&counter::of(counter::Counter::Head, CLONE)).unwrap(),
+        (counter::Counter::Head, CLONE)
+    );
+    assert_eq!(counter::of(counter::Counter::Head, HeadId::FIRST), counter::key(counter::Counter::Head));
+    rows.push(("counter", counter::of(counter::Counter::Head, CLONE), counter::encode(4097)));
     assert_eq!(layer::parse(&layer::key(LAYER)).unwrap(), LAYER);
     assert_eq!(layer::decode(&layer::encode(Some(Layer(3)))).unwrap(), Some(Layer(3)));
     assert_eq!(layer::decode(&layer::encode(None)).unwrap(), None);
@@ -180,8 +190,10 @@ fn rows_of_bytes() -> Vec<(&'static str, Vec<u8>, Bytes)> {
     let created = Time { secs: 9, nanos: 1 };
     let value = snapshot::Snapshot { view: 5, layer: LAYER, created, inodes: 300, blocks: 70_000 };
     assert_eq!(snapshot::decode(&snapshot::encode(&value)).unwrap(), value);
-    assert_eq!(snapshot::parse(&snapshot::key("daily-1")).unwrap(), "daily-1");
-    rows.push(("snapshot", snapshot::key("daily-1"), snapshot::encode(&value)));
+    assert_eq!(snapshot::parse(&snapshot::key(HeadId::FIRST, "daily-1")).unwrap(), (HeadId::FIRST, "daily-1"));
+    rows.push(("snapshot", snapshot::key(HeadId::FIRST, "daily-1"), snapshot::encode(&value)));
+    assert_eq!(snapshot::parse(&snapshot::key(CLONE, "daily-1")).unwrap(), (CLONE, "daily-1"));
+    rows.push(("snapshot", snapshot::key(CLONE, "daily-1"), snapshot::encode(&value)));
     rows
 }
 

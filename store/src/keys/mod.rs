@@ -21,15 +21,19 @@
 //! | `f` | [`frozen`] | map u48 | rows that name the map, when it is not one |
 //! | `g` | [`garbage`] | map u48 | nothing: the map's rows are to be dropped |
 //! | `p` | [`pack`] | pack 16 bytes | live bytes |
-//! | `u` | [`upload`] | root u48, object key, NUL, id | the upload |
+//! | `u` | [`upload`] | 0 u48 and head u48 but for the first, root u48, object key, NUL, id | the upload |
 //! | `q` | [`part`] | upload 16 bytes, part number u16 | the part |
 //! | `a` | [`account`] | nothing | sums over extents |
-//! | `c` | [`counter`] | which u8 | the number |
-//! | `n` | [`snapshot`] | name | view, newest layer, time, totals |
+//! | `c` | [`counter`] | which u8, head u48 but for the first | the number |
+//! | `n` | [`snapshot`] | NUL and head u48 but for the first, name | view, newest layer, time, totals |
 //! | `y` | [`layer`] | layer u32 | the layer's parent |
 //!
 //! Namespace families carry their layer: a head is a short chain of layers and a row is looked for from the newest
 //! on. Families about bytes do not: a map is frozen and shared as a whole, by its number.
+//!
+//! A volume has several heads when its bucket was cloned: trees that are written each for itself over layers they share.
+//! What belongs to one head and to no layer (counters, snapshots, uploads) has the head in its key, but for the first
+//! head, whose rows are those of a volume that has no other.
 
 use bytes::Bytes;
 use mooring_protocol::types::Ino;
@@ -64,6 +68,22 @@ pub struct Layer(pub u32);
 impl Layer {
     /// The layer of a volume that was never snapshotted.
     pub const FIRST: Layer = Layer(1);
+}
+
+/// A head: one of the trees of a volume that can be written. Whoever clones one gives the number, which no other head of
+/// the volume ever had.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HeadId(pub u64);
+
+impl HeadId {
+    /// The head a volume is made with.
+    pub const FIRST: HeadId = HeadId(0);
+}
+
+impl std::fmt::Display for HeadId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
 }
 
 /// Version byte of every value written today.

@@ -1,7 +1,8 @@
 //! Multipart uploads: `u`, root u48, object key, NUL, id (32 hexadecimal digits). Object keys hold no NUL byte, so rows lie in the
-//! order of keys, then ids. The root is the directory the key is relative to.
+//! order of keys, then ids. The root is the directory the key is relative to. Those of a head but the first have `0` and the
+//! head (u48 each) before the root, which is never 0.
 
-use super::{KeyReader, KeyWriter, RowError, pack_value, unpack_value};
+use super::{HeadId, KeyReader, KeyWriter, RowError, pack_value, unpack_value};
 use crate::api::ObjectMeta;
 use bytes::Bytes;
 use mooring_protocol::types::{Ino, Time};
@@ -24,33 +25,52 @@ pub struct Upload {
     pub completed: Option<(Ino, String)>,
 }
 
+fn of(head: HeadId) -> KeyWriter {
+    let key = KeyWriter::new(FAMILY);
+    if head == HeadId::FIRST { key } else { key.u48(0).u48(head.0) }
+}
+
 /// The row of upload `id` of `object` under `root`.
 #[must_use]
-pub fn key(root: Ino, object: &[u8], id: &str) -> Vec<u8> {
-    KeyWriter::new(FAMILY).ino(root).bytes(object).bytes(&[0]).bytes(id.as_bytes()).done()
+pub fn key(head: HeadId, root: Ino, object: &[u8], id: &str) -> Vec<u8> {
+    of(head).ino(root).bytes(object).bytes(&[0]).bytes(id.as_bytes()).done()
 }
 
 /// Beginning of all uploads under `root` for keys that begin with `object`.
 #[must_use]
-pub fn prefix(root: Ino, object: &[u8]) -> Vec<u8> {
-    KeyWriter::new(FAMILY).ino(root).bytes(object).done()
+pub fn prefix(head: HeadId, root: Ino, object: &[u8]) -> Vec<u8> {
+    of(head).ino(root).bytes(object).done()
 }
 
-/// Beginning of all uploads.
+/// Where the uploads of a head begin and end.
+#[must_use]
+pub fn range(head: HeadId) -> (Vec<u8>, Vec<u8>) {
+    if head == HeadId::FIRST {
+        return (KeyWriter::new(FAMILY).u48(1).done(), crate::meta::prefix_end(&family()));
+    }
+    let from = of(head).done();
+    let end = crate::meta::prefix_end(&from);
+    (from, end)
+}
+
+/// Beginning of all uploads of all heads.
 #[must_use]
 pub fn family() -> Vec<u8> {
     KeyWriter::new(FAMILY).done()
 }
 
-/// Root, object key and id of a key.
-pub fn parse(key: &[u8]) -> Result<(Ino, &[u8], &str), RowError> {
+/// Head, root, object key and id of a key.
+pub fn parse(key: &[u8]) -> Result<(HeadId, Ino, &[u8], &str), RowError> {
     let mut reader = KeyReader::new(WHAT, FAMILY, key)?;
-    let root = reader.ino()?;
     let wrong = reader.wrong();
+    let (head, root) = match reader.u48()? {
+        0 => (HeadId(reader.u48()?), reader.ino()?),
+        root => (HeadId::FIRST, Ino::new(root).ok_or_else(|| reader.wrong())?),
+    };
     let rest = reader.rest();
     let cut = rest.len().checked_sub(ID_DIGITS + 1).filter(|&cut| rest[cut] == 0).ok_or(wrong.clone())?;
     let id = std::str::from_utf8(&rest[cut + 1..]).map_err(|_| wrong)?;
-    Ok((root, &rest[..cut], id))
+    Ok((head, root, &rest[..cut], id))
 }
 
 /// The value.

@@ -8,6 +8,7 @@ use super::parts::release;
 use super::put::Putting;
 use crate::api::{Caller, Condition, ObjectMeta, Put, Result, UploadInfo};
 use crate::error::StoreError;
+use crate::keys::HeadId;
 use crate::keys::part::{self, Part};
 use crate::keys::upload::{self, ID_DIGITS, Upload};
 use crate::meta::{after, prefix_end};
@@ -36,7 +37,7 @@ impl Volume {
         let row = Upload { started: cx.now, meta, completed: None };
         let held = self.lock_gate(Gate::Open, &[], &[]).await?;
         let mut tx = self.tx(&held);
-        tx.put_plain(upload::key(cx.root, key, &id), upload::encode(&row));
+        tx.put_plain(upload::key(self.head_id(), cx.root, key, &id), upload::encode(&row));
         self.commit(tx.done()).await?;
         crate::api::Tree::sync(self).await?;
         Ok(info(key, id, row))
@@ -54,7 +55,7 @@ impl Volume {
         if id_bytes(id).is_err() || super::key::check(key).is_err() {
             return Ok(None);
         }
-        let row = self.rows().meta().get(&upload::key(cx.root, key, id)).await?;
+        let row = self.rows().meta().get(&upload::key(self.head_id(), cx.root, key, id)).await?;
         row.map(|value| Ok(upload::decode(&value)?)).transpose()
     }
 
@@ -68,7 +69,7 @@ impl Volume {
         const PAGE: usize = 512;
         cx.authority.check(Action::List, Some(prefix))?;
         self.alive()?;
-        let whole = upload::prefix(cx.root, &[]);
+        let whole = upload::prefix(self.head_id(), cx.root, &[]);
         let mut from = prefix.to_vec();
         if !after_key.is_empty() {
             // Without an id all uploads of that key are passed over: no id has a byte above `f`.
@@ -82,7 +83,7 @@ impl Volume {
             from = after(last);
             for (rest, value) in page {
                 let full = [&whole[..], &rest[..]].concat();
-                let (_, key, id) = upload::parse(&full)?;
+                let (_, _, key, id) = upload::parse(&full)?;
                 let row = upload::decode(&value)?;
                 if !key.starts_with(prefix) {
                     return Ok((found, true));
@@ -125,7 +126,7 @@ impl Volume {
                 let finish = |tx: &mut crate::volume::Tx<'_>, ino: Ino| {
                     tx.hold(&alone);
                     let row = Upload { completed: Some((ino, etag.clone())), ..row.clone() };
-                    tx.put_plain(upload::key(cx.root, key, id), upload::encode(&row));
+                    tx.put_plain(upload::key(self.head_id(), cx.root, key, id), upload::encode(&row));
                     for (number, part) in &all {
                         tx.delete_plain(part::key(upload, *number));
                         release(tx, cx, part.ino);
@@ -186,7 +187,7 @@ impl Volume {
         let mut tx = self.tx(&held);
         tx.hold(&entered);
         drop(entered);
-        tx.delete_plain(upload::key(cx.root, key, id));
+        tx.delete_plain(upload::key(self.head_id(), cx.root, key, id));
         for (number, part) in &all {
             tx.delete_plain(part::key(upload, *number));
             release(&mut tx, cx, part.ino);
@@ -199,46 +200,66 @@ impl Volume {
         crate::api::Tree::sync(self).await
     }
 
-    /// Forgets all uploads and their parts, whose inodes go otherwise.
+    /// Forgets all uploads of the head and their parts, whose inodes go otherwise.
     pub(crate) async fn give_up_uploads(&self) -> Result<()> {
+        self.give_up_uploads_of(self.head_id()).await
+    }
+
+    /// The same, of any head.
+    pub(crate) async fn give_up_uploads_of(&self, head: HeadId) -> Result<()> {
         const PAGE: usize = 512;
-        for family in [upload::family(), part::family()] {
-            let end = prefix_end(&family);
-            let mut from = family.clone();
+        for (key, upload) in self.uploads_of(head).await? {
+            // The upload last: whoever goes on after a stop finds its parts by it.
+            let (mut from, end) = (part::prefix(upload), prefix_end(&part::prefix(upload)));
             loop {
                 let page = self.rows().meta().scan(&from, &end, PAGE).await?;
-                let Some((last, _)) = page.last() else { break };
-                from = after(last);
                 let held = self.lock_gate(Gate::Open, &[], &[]).await?;
                 let mut tx = self.tx(&held);
                 page.iter().for_each(|(key, _)| tx.delete_plain(key.to_vec()));
+                match page.last() {
+                    Some((last, _)) => from = after(last),
+                    None => tx.delete_plain(key.to_vec()),
+                }
                 self.commit(tx.done()).await?;
+                if page.is_empty() {
+                    break;
+                }
             }
         }
         Ok(())
     }
 
-    /// Inodes that are parts of uploads under way.
-    pub(crate) async fn part_inodes(&self) -> Result<std::collections::BTreeSet<Ino>> {
+    /// The rows and ids of a head's uploads, completed or not.
+    async fn uploads_of(&self, head: HeadId) -> Result<Vec<(Bytes, [u8; 16])>> {
         const PAGE: usize = 512;
-        let mut found = std::collections::BTreeSet::new();
-        let (mut from, end) = (part::family(), prefix_end(&part::family()));
+        let mut found = Vec::new();
+        let (mut from, end) = upload::range(head);
         loop {
             let page = self.rows().meta().scan(&from, &end, PAGE).await?;
             let Some((last, _)) = page.last() else { return Ok(found) };
             from = after(last);
-            for (_, value) in page {
-                found.insert(part::decode(&value)?.ino);
+            for (key, _) in page {
+                let id = id_bytes(upload::parse(&key)?.3)?;
+                found.push((key, id));
             }
         }
+    }
+
+    /// Inodes that are parts of the head's uploads under way.
+    pub(crate) async fn part_inodes(&self) -> Result<std::collections::BTreeSet<Ino>> {
+        let mut found = std::collections::BTreeSet::new();
+        for (_, upload) in self.uploads_of(self.head_id()).await? {
+            let parts = self.parts_after(upload, 0, usize::MAX).await?;
+            found.extend(parts.into_iter().map(|(_, part)| part.ino));
+        }
+        Ok(found)
     }
 
     /// Forgets uploads that were completed long ago.
     pub(crate) async fn forget_completed(&self) -> Result<()> {
         const PAGE: usize = 512;
         let now = Time::from_millis(self.clock.now().as_millis());
-        let mut from = upload::family();
-        let end = prefix_end(&from);
+        let (mut from, end) = upload::range(self.head_id());
         loop {
             let page = self.rows().meta().scan(&from, &end, PAGE).await?;
             let Some((last, _)) = page.last() else { return Ok(()) };

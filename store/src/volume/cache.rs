@@ -157,14 +157,27 @@ impl Caches {
         self.shared.dentries.insert((self.owner(), parent, name), dentry);
     }
 
-    pub(crate) fn place(&self, id: &ExtentId) -> Option<ExtentRef> {
-        self.shared.places.get(&(self.owner(), *id))
+}
+
+/// What a volume has of the cached places of extents, for all its heads and snapshots.
+pub(crate) struct Places {
+    shared: Arc<RowCache>,
+    owner: Owner,
+}
+
+impl Places {
+    pub(crate) fn new(shared: &Arc<RowCache>) -> Places {
+        Places { shared: shared.clone(), owner: shared.owner() }
     }
 
-    pub(crate) fn set_place(&self, id: ExtentId, place: Option<ExtentRef>) {
+    pub(crate) fn get(&self, id: &ExtentId) -> Option<ExtentRef> {
+        self.shared.places.get(&(self.owner, *id))
+    }
+
+    pub(crate) fn set(&self, id: ExtentId, place: Option<ExtentRef>) {
         match place {
-            Some(place) => self.shared.places.insert((self.owner(), id), place),
-            None => self.shared.places.invalidate(&(self.owner(), id)),
+            Some(place) => self.shared.places.insert((self.owner, id), place),
+            None => self.shared.places.invalidate(&(self.owner, id)),
         }
     }
 }

@@ -3,13 +3,13 @@
 use super::lock::Held;
 use super::map::{Piece, signed};
 use super::maps::RowChange;
-use super::rows::Rows;
+use super::shared::Shared;
 use crate::keys::counter::Counter;
 use crate::keys::dentry::Dentry;
 use crate::keys::inode::Inode;
 use crate::keys::map::{ExtentId, Row, Source};
 use crate::keys::orphan::Orphan;
-use crate::keys::{Layer, backlink, counter, dentry, inode, map, orphan};
+use crate::keys::{HeadId, Layer, backlink, counter, dentry, inode, map, orphan};
 use crate::meta::Batch;
 use crate::pack::{ExtentRef, Placed};
 use bytes::Bytes;
@@ -44,8 +44,9 @@ pub(crate) struct Move {
     pub(crate) to: Placed,
 }
 
-/// What a head is from now on.
+/// What a head that is open is from now on.
 pub(crate) struct Head {
+    pub(crate) of: Arc<Shared>,
     pub(crate) chain: Vec<Layer>,
     /// Other rows show through than before: nothing that is cached of inodes and names holds.
     pub(crate) other: bool,
@@ -70,21 +71,21 @@ pub(crate) struct Change {
     pub(crate) moves: Vec<Move>,
     /// A directory changed its place: what is known about who lies below whom is void.
     pub(crate) moved_directory: bool,
-    /// The head has other layers.
-    pub(crate) head: Option<Head>,
+    /// Heads that have other layers.
+    pub(crate) heads: Vec<Head>,
     pub(crate) held: Vec<Arc<Held>>,
 }
 
 /// A change being put together.
 pub(crate) struct Tx<'a> {
-    rows: &'a Rows,
+    shared: &'a Arc<Shared>,
     change: Change,
 }
 
 impl<'a> Tx<'a> {
-    pub(crate) fn new(rows: &'a Rows, held: &Arc<Held>) -> Tx<'a> {
+    pub(crate) fn new(shared: &'a Arc<Shared>, held: &Arc<Held>) -> Tx<'a> {
         let change = Change { held: vec![held.clone()], ..Change::default() };
-        Tx { rows, change }
+        Tx { shared, change }
     }
 
     pub(crate) fn done(self) -> Change {
@@ -98,12 +99,12 @@ impl<'a> Tx<'a> {
 
     /// Sets a row of a namespace family.
     pub(crate) fn put(&mut self, key: impl Fn(Layer) -> Vec<u8>, value: Bytes) {
-        self.change.batch.put(key(self.rows.head()), value);
+        self.change.batch.put(key(self.shared.rows.head()), value);
     }
 
     /// Removes a row of a namespace family.
     pub(crate) fn delete(&mut self, key: impl Fn(Layer) -> Vec<u8>) {
-        self.rows.delete(&mut self.change.batch, key);
+        self.shared.rows.delete(&mut self.change.batch, key);
     }
 
     /// Sets a row of a family without layers.
@@ -127,7 +128,7 @@ impl<'a> Tx<'a> {
     /// unless the new inode brings a new one.
     pub(crate) fn set_inode(&mut self, ino: Ino, old: &Inode, mut new: Inode) -> Arc<Inode> {
         self.change.block_count += blocks(&new) - blocks(old);
-        let copied = old.layer != self.rows.head();
+        let copied = old.layer != self.shared.rows.head();
         if old.kind == FileKind::File {
             match (copied, new.map == old.map) {
                 (true, true) => {
@@ -148,19 +149,19 @@ impl<'a> Tx<'a> {
 
     /// Whether the inode's map is its alone, so that its rows may change.
     pub(crate) fn owns_map(&self, inode: &Inode) -> bool {
-        inode.layer == self.rows.head() && !inode.has(inode::SHARED)
+        inode.layer == self.shared.rows.head() && !inode.has(inode::SHARED)
     }
 
     /// The inode's row, which is about to be dropped, names its map no more. With its last name the map goes, in the
     /// background.
     pub(crate) fn leave_map(&mut self, inode: &Inode) {
-        if inode.layer == self.rows.head() {
+        if inode.layer == self.shared.rows.head() {
             self.name_map(inode.map, -1);
         }
     }
 
     fn put_inode(&mut self, ino: Ino, mut new: Inode) -> Arc<Inode> {
-        new.layer = self.rows.head();
+        new.layer = self.shared.rows.head();
         self.put(|layer| inode::key(layer, ino), inode::encode(&new));
         let new = Arc::new(new);
         self.change.inodes.push((ino, Some(new.clone())));
@@ -262,9 +263,14 @@ impl<'a> Tx<'a> {
         self.change.moved_directory = true;
     }
 
-    /// The head has other layers from now on.
-    pub(crate) fn head(&mut self, head: Head) {
-        self.change.head = Some(head);
+    /// This head has other layers from now on. `other`: see [`Head`].
+    pub(crate) fn head(&mut self, chain: Vec<Layer>, other: bool) {
+        self.change.heads.push(Head { of: self.shared.clone(), chain, other });
+    }
+
+    /// The same, of any head.
+    pub(crate) fn head_of(&mut self, of: &Arc<Shared>, chain: Vec<Layer>) {
+        self.change.heads.push(Head { of: of.clone(), chain, other: false });
     }
 
     /// The volume's totals change by this.
@@ -273,8 +279,8 @@ impl<'a> Tx<'a> {
         self.change.block_count += blocks;
     }
 
-    pub(crate) fn counter(&mut self, which: Counter, number: u64) {
-        self.change.batch.put(counter::key(which), counter::encode(number));
+    pub(crate) fn counter(&mut self, which: Counter, of: HeadId, number: u64) {
+        self.change.batch.put(counter::of(which, of), counter::encode(number));
     }
 }
 

@@ -10,7 +10,8 @@
 use super::change::{Change, Head};
 use super::map::signed;
 use super::quota::More;
-use super::shared::Shared;
+use super::shared::{Shared, Trunk};
+use crate::keys::HeadId;
 use crate::api::Result;
 use crate::error::StoreError;
 use crate::failpoints::{Point, pass};
@@ -48,8 +49,9 @@ pub(crate) enum Outcome {
     Failed(StoreError),
 }
 
-/// A change and who waits for it.
+/// A change, the head it is of, and who waits for it.
 pub(crate) struct Work {
+    pub(crate) by: Arc<Shared>,
     pub(crate) change: Box<Change>,
     pub(crate) answer: oneshot::Sender<Outcome>,
 }
@@ -60,7 +62,7 @@ pub(crate) struct Work {
 struct GroupError(#[source] Arc<MetaError>);
 
 /// Runs until every sender is gone.
-pub(crate) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Work>) {
+pub(crate) async fn run(trunk: Arc<Trunk>, mut queue: mpsc::Receiver<Work>) {
     while let Some(first) = queue.recv().await {
         let mut bytes = weight(&first);
         let mut group = vec![first];
@@ -69,23 +71,23 @@ pub(crate) async fn run(shared: Arc<Shared>, mut queue: mpsc::Receiver<Work>) {
             bytes += weight(&next);
             group.push(next);
         }
-        let applying = apply(&shared, group);
+        let applying = apply(&trunk, group);
         tokio::pin!(applying);
         tokio::select! {
             biased;
             () = &mut applying => {}
-            () = refuse(&shared, &mut queue) => {}
+            () = refuse(&trunk, &mut queue) => {}
         }
     }
 }
 
 /// Once the disk fails, answers whoever waits in the queue: the group that has begun waits for the disk, and may do so
 /// for long. Never ends.
-async fn refuse(shared: &Shared, queue: &mut mpsc::Receiver<Work>) {
+async fn refuse(trunk: &Trunk, queue: &mut mpsc::Receiver<Work>) {
     loop {
-        let error = Arc::new(shared.rows.meta().faulty().await);
+        let error = Arc::new(trunk.meta.faulty().await);
         match queue.try_recv() {
-            Ok(Work { change, answer: to }) => {
+            Ok(Work { change, answer: to, .. }) => {
                 drop(change);
                 answer(to, Outcome::Failed(StoreError::Store(Box::new(GroupError(error)))));
             }
@@ -98,11 +100,11 @@ fn weight(work: &Work) -> usize {
     work.change.batch.bytes() + work.change.moves.len() * MOVE_BYTES
 }
 
-async fn apply(shared: &Shared, group: Vec<Work>) {
+async fn apply(trunk: &Trunk, group: Vec<Work>) {
     let mut staged = Staged::default();
     let mut accepted = Vec::with_capacity(group.len());
     for mut work in group {
-        match staged.add(shared, &mut work.change).await {
+        match staged.add(trunk, &work.by, &mut work.change).await {
             Ok(None) => accepted.push(work),
             Ok(Some(lost)) => answer(work.answer, Outcome::Lost(work.change, lost)),
             Err(error) => answer(work.answer, Outcome::Failed(error)),
@@ -111,23 +113,23 @@ async fn apply(shared: &Shared, group: Vec<Work>) {
     if accepted.is_empty() {
         return;
     }
-    let (batch, live) = staged.batch(shared);
+    let (batch, live) = staged.batch(trunk);
     let committed = match at(Point::CommitBeforeRows) {
-        Ok(()) => shared.rows.meta().commit(batch).await,
+        Ok(()) => trunk.meta.commit(batch).await,
         Err(error) => Err(error),
     };
     match committed.and_then(|_| at(Point::CommitAfterRows)) {
         Ok(()) => {
             // Before the changes and the pins on packs in them go.
-            staged.publish(shared, live);
-            for Work { change, answer: to } in accepted {
-                publish(shared, *change);
+            staged.publish(trunk, live);
+            for Work { by, change, answer: to } in accepted {
+                publish(&by, *change);
                 answer(to, Outcome::Done);
             }
         }
         Err(error) => {
-            shared.limits.settle(shared.usage.used());
-            fail(shared, accepted, error);
+            staged.heads.values().for_each(|(head, _)| head.limits.settle(head.usage.used()));
+            fail(trunk, accepted, error);
         }
     }
 }
@@ -139,10 +141,10 @@ fn at(point: Point) -> std::result::Result<(), MetaError> {
 
 /// Shows the change in the caches and releases its locks.
 fn publish(shared: &Shared, change: Change) {
-    if let Some(Head { chain, other }) = change.head {
-        shared.rows.set_chain(chain);
+    for Head { of, chain, other } in change.heads {
+        of.rows.set_chain(chain);
         if other {
-            shared.caches.forget_names();
+            of.caches.forget_names();
         }
     }
     shared.caches.maps.apply(change.rows);
@@ -153,10 +155,10 @@ fn publish(shared: &Shared, change: Change) {
     drop(change.held);
 }
 
-fn fail(shared: &Shared, group: Vec<Work>, error: MetaError) {
+fn fail(trunk: &Trunk, group: Vec<Work>, error: MetaError) {
     // Refused batches leave the engine as it was; after anything else only reopening tells what took place.
     if !matches!(error, MetaError::NoSpace { .. } | MetaError::Disk { .. } | MetaError::Batch(_)) {
-        shared.broken.store(true, Ordering::Release);
+        trunk.broken.store(true, Ordering::Release);
         tracing::error!(error = &error as &dyn std::error::Error, "metadata commit failed; the volume stops");
     }
     let error = Arc::new(error);
@@ -185,18 +187,23 @@ struct Staged {
     extents: BTreeMap<ExtentId, (Option<Extent>, Option<Extent>)>,
     /// Names of every frozen map touched: before the group and now.
     maps: BTreeMap<u64, (u64, u64)>,
-    inodes: i64,
-    blocks: i64,
+    /// What each head has more.
+    heads: BTreeMap<HeadId, (Arc<Shared>, More)>,
     referenced: i64,
     account: Account,
 }
 
 impl Staged {
     /// Adds a change, or says which extent it counted on in vain.
-    async fn add(&mut self, shared: &Shared, change: &mut Change) -> Result<Option<ExtentId>> {
+    async fn add(
+        &mut self,
+        trunk: &Trunk,
+        by: &Arc<Shared>,
+        change: &mut Change,
+    ) -> Result<Option<ExtentId>> {
         let mut next = Vec::with_capacity(change.refs.len());
         for (&id, wanted) in change.refs.iter().filter(|(_, wanted)| wanted.delta != 0) {
-            let now = self.extent(shared, id).await?;
+            let now = self.extent(trunk, id).await?;
             let stored = wanted.place.as_ref().map(|placed| placed.extent);
             let Some(place) = now.map(|extent| extent.place).or(stored) else {
                 return Ok(Some(id));
@@ -206,13 +213,14 @@ impl Staged {
         }
         for &map in change.maps.keys() {
             if let Entry::Vacant(new) = self.maps.entry(map) {
-                let stored = names(shared, map).await?;
+                let stored = names(trunk, map).await?;
                 new.insert((stored, stored));
             }
         }
-        let so_far = shared.usage.used().plus(More { blocks: self.blocks, inodes: self.inodes });
+        let staged = self.heads.get(&by.head).map(|(_, more)| *more).unwrap_or_default();
+        let so_far = by.usage.used().plus(staged);
         let more = More { blocks: change.block_count, inodes: change.inode_count };
-        if !shared.limits.charge(so_far, more, &shared.linger) {
+        if !by.limits.charge(so_far, more, &by.linger) {
             return Err(StoreError::QuotaExceeded);
         }
         for (id, extent) in next {
@@ -227,34 +235,37 @@ impl Staged {
         }
         self.batch.extend(std::mem::take(&mut change.batch));
         for moved in &change.moves {
-            if let Some(now) = self.extent(shared, moved.id).await?
+            if let Some(now) = self.extent(trunk, moved.id).await?
                 && now.place == moved.from
                 && let Some(entry) = self.extents.get_mut(&moved.id)
             {
                 entry.1 = Some(Extent { place: moved.to.extent, refs: now.refs });
             }
         }
-        self.inodes += change.inode_count;
-        self.blocks += change.block_count;
+        if (more.inodes, more.blocks) != (0, 0) {
+            let (_, sum) = self.heads.entry(by.head).or_insert_with(|| (by.clone(), More::default()));
+            sum.inodes += more.inodes;
+            sum.blocks += more.blocks;
+        }
         self.referenced += change.referenced;
         Ok(None)
     }
 
     /// An extent as the group leaves it so far.
-    async fn extent(&mut self, shared: &Shared, id: ExtentId) -> Result<Option<Extent>> {
+    async fn extent(&mut self, trunk: &Trunk, id: ExtentId) -> Result<Option<Extent>> {
         if let Some((_, now)) = self.extents.get(&id) {
             return Ok(*now);
         }
-        let stored = load(shared, id).await?;
+        let stored = load(trunk, id).await?;
         self.extents.insert(id, (stored, stored));
         Ok(stored)
     }
 
     /// The whole batch, and the packs whose live bytes it changes.
-    fn batch(&mut self, shared: &Shared) -> (Batch, HashMap<u128, u64>) {
+    fn batch(&mut self, trunk: &Trunk) -> (Batch, HashMap<u128, u64>) {
         let mut live: HashMap<u128, u64> = HashMap::new();
-        let before = *shared.usage.account.lock();
-        let ledger = shared.live.read();
+        let before = *trunk.account.lock();
+        let ledger = trunk.live.read();
         let mut sums =
             Account { referenced: before.referenced.saturating_add_signed(self.referenced), ..before };
         for (id, (before, now)) in self.extents.iter().filter(|(_, (before, now))| before != now) {
@@ -294,44 +305,42 @@ impl Staged {
                 self.batch.put(garbage::key(map), garbage::encode());
             }
         }
-        if self.inodes != 0 {
-            let total = shared.usage.inodes.load(Ordering::Acquire).saturating_add_signed(self.inodes);
-            self.batch.put(counter::key(Counter::Inodes), counter::encode(total));
-        }
-        if self.blocks != 0 {
-            let total = shared.usage.blocks.load(Ordering::Acquire).saturating_add_signed(self.blocks);
-            self.batch.put(counter::key(Counter::Blocks), counter::encode(total));
+        for (id, (head, more)) in &self.heads {
+            let total = head.usage.used().plus(*more);
+            if more.inodes != 0 {
+                self.batch.put(counter::of(Counter::Inodes, *id), counter::encode(total.inodes));
+            }
+            if more.blocks != 0 {
+                self.batch.put(counter::of(Counter::Blocks, *id), counter::encode(total.blocks));
+            }
         }
         (std::mem::take(&mut self.batch), live)
     }
 
     /// Shows the group's sums in the caches.
-    fn publish(&self, shared: &Shared, live: HashMap<u128, u64>) {
-        *shared.usage.account.lock() = self.account;
-        let shrunk = self.show_live(shared, live);
+    fn publish(&self, trunk: &Trunk, live: HashMap<u128, u64>) {
+        *trunk.account.lock() = self.account;
+        let shrunk = self.show_live(trunk, live);
         if shrunk {
-            shared.gc.wake();
+            trunk.gc.wake();
         }
         for (&id, (_, now)) in &self.extents {
-            shared.caches.set_place(id, now.map(|extent| extent.place));
+            trunk.places.set(id, now.map(|extent| extent.place));
         }
-        let add = |total: &std::sync::atomic::AtomicU64, delta: i64| {
-            total.store(total.load(Ordering::Acquire).saturating_add_signed(delta), Ordering::Release);
-        };
-        add(&shared.usage.inodes, self.inodes);
-        add(&shared.usage.blocks, self.blocks);
-        if self.inodes != 0 || self.blocks != 0 {
-            shared.limits.settle(shared.usage.used());
+        for (head, more) in self.heads.values() {
+            let now = head.usage.used().plus(*more);
+            head.usage.set(now);
+            head.limits.settle(now);
         }
         if self.maps.values().any(|(_, now)| *now == 0) {
-            shared.sweep.notify_one();
+            trunk.sweep.notify_one();
         }
     }
 }
 
 /// How many rows name a map.
-async fn names(shared: &Shared, map: u64) -> Result<u64> {
-    match shared.rows.meta().get(&frozen::key(map)).await? {
+async fn names(trunk: &Trunk, map: u64) -> Result<u64> {
+    match trunk.meta.get(&frozen::key(map)).await? {
         Some(value) => Ok(frozen::decode(&value)?),
         None => Ok(1),
     }
@@ -339,8 +348,8 @@ async fn names(shared: &Shared, map: u64) -> Result<u64> {
 
 impl Staged {
     /// Whether a pack has fewer live bytes than before.
-    fn show_live(&self, shared: &Shared, changed: HashMap<u128, u64>) -> bool {
-        let mut live = shared.live.write();
+    fn show_live(&self, trunk: &Trunk, changed: HashMap<u128, u64>) -> bool {
+        let mut live = trunk.live.write();
         let mut shrunk = false;
         for (pack, bytes) in changed {
             let before = if bytes == 0 { live.remove(&pack) } else { live.insert(pack, bytes) };
@@ -350,8 +359,8 @@ impl Staged {
     }
 }
 
-async fn load(shared: &Shared, id: ExtentId) -> Result<Option<Extent>> {
-    match shared.rows.meta().get(&extent::key(id)).await? {
+async fn load(trunk: &Trunk, id: ExtentId) -> Result<Option<Extent>> {
+    match trunk.meta.get(&extent::key(id)).await? {
         Some(value) => Ok(Some(extent::decode(id, &value)?)),
         None => Ok(None),
     }

@@ -4,7 +4,7 @@
 //! its own references row by row, because what it stores may be shared within its share only.
 
 use super::map::{Piece, block_end, block_start, signed};
-use super::write::{WriteAs, domain};
+use super::write::WriteAs;
 use super::{Held, Volume};
 use crate::api::{Caller, Result};
 use crate::error::StoreError;
@@ -235,7 +235,7 @@ impl Volume {
         into: u64,
         len: u64,
     ) -> Result<Arc<Inode>> {
-        let domain = domain(cx);
+        let domain = self.domain(cx);
         let mut pieces = Vec::new();
         for segment in self.segments(source.map, from, from + len).await? {
             let start = segment.start - from + into;

@@ -96,7 +96,7 @@ impl Damages {
 impl Volume {
     /// Damaged extents that files use, as far as they were met.
     pub async fn damages(&self) -> Result<Vec<Damage>> {
-        let known: Vec<Damage> = self.damages.known.lock().values().cloned().collect();
+        let known: Vec<Damage> = self.family.damages.known.lock().values().cloned().collect();
         let mut still = Vec::with_capacity(known.len());
         for damage in known {
             let used = match damage.id {
@@ -109,7 +109,7 @@ impl Volume {
             if used {
                 still.push(damage);
             } else {
-                self.damages.forget(damage.pack, damage.offset);
+                self.family.damages.forget(damage.pack, damage.offset);
             }
         }
         Ok(still)
@@ -117,22 +117,23 @@ impl Volume {
 
     /// Some of the extent was read well. If it is known as damaged, the rest is looked at.
     pub(crate) async fn heal(&self, place: &ExtentRef) {
-        if self.damages.knows(place) && self.packs.verify(place).await.is_ok() {
-            self.damages.heal(place);
+        if self.family.damages.knows(place) && self.packs.verify(place).await.is_ok() {
+            self.family.damages.heal(place);
         }
     }
 
     /// How many damaged extents were met since the volume was opened, and how many are known now.
     #[must_use]
     pub fn damage_counts(&self) -> (u64, u64) {
-        (self.damages.met.load(Ordering::Relaxed), self.damages.count.load(Ordering::Relaxed) as u64)
+        let damages = &self.family.damages;
+        (damages.met.load(Ordering::Relaxed), damages.count.load(Ordering::Relaxed) as u64)
     }
 
     /// Remembers that `inos` cannot read an extent.
     pub(crate) async fn note_damage(&self, id: ExtentId, place: &ExtentRef, inos: &[Ino], error: &PackError) {
         let mut paths = Vec::new();
         for ino in inos.iter().take(MAX_PATHS) {
-            paths.push(self.path_of(*ino).await);
+            paths.push(self.path_in_any(*ino).await);
         }
         let damage = Damage {
             pack: place.pack,
@@ -143,7 +144,7 @@ impl Volume {
             since: self.clock.now(),
             id: Some(id),
         };
-        if self.damages.note(damage) {
+        if self.family.damages.note(damage) {
             let (bucket, paths) = (self.label(), paths.join(", "));
             tracing::error!(
                 bucket, paths, pack = %place.pack, offset = place.offset, bytes = place.raw_len, %error,
@@ -164,7 +165,7 @@ impl Volume {
     fn note_pack(&self, pack: PackId, error: &PackError, what: &str) {
         let (since, detail) = (self.clock.now(), error.to_string());
         let damage = Damage { pack, offset: u32::MAX, bytes: 0, detail, paths: Vec::new(), since, id: None };
-        if self.damages.note(damage) {
+        if self.family.damages.note(damage) {
             tracing::error!(bucket = self.label(), %pack, %error, "{what}");
         }
     }
@@ -192,6 +193,19 @@ impl Volume {
         }
         parts.reverse();
         format!("/{}", parts.join("/"))
+    }
+
+    /// The same, through the first head that is open and has a name for it.
+    async fn path_in_any(&self, ino: Ino) -> String {
+        for head in self.family.open() {
+            if head.head_id() != self.head_id() && !matches!(self.first_name(ino).await, Ok(None)) {
+                break;
+            }
+            if matches!(head.first_name(ino).await, Ok(Some(_))) {
+                return head.path_of(ino).await;
+            }
+        }
+        self.path_of(ino).await
     }
 
     async fn first_name(&self, ino: Ino) -> Result<Option<(Ino, String)>> {

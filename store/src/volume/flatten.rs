@@ -1,6 +1,6 @@
 //! Keeping chains of layers short, in the background.
 //!
-//! Each snapshot puts a layer on the chain, and a row that lies low is looked for in every layer above it. Where a chain is
+//! Each snapshot puts a layer on the chain, each clone one on that of its source, and a row that lies low is looked for in every layer above it. Where a chain is
 //! longer than [`Config::layers`](super::Config::layers), one frozen layer takes in the rows of the one below it, as copies,
 //! and then stands on what was below that:
 //!
@@ -9,14 +9,13 @@
 //!                                      snapshot 7 ──────▶ 7 ───┘
 //! ```
 //!
-//! Snapshots keep the chains they have, so those get no longer either. Of all pairs in the chain the one is taken in which
+//! Snapshots and other heads keep the chains they have, so those get no longer either. Of all pairs in the chain the one is taken in which
 //! the lower layer is smallest against the upper: then a row is copied again only into a layer that is much larger than the
 //! one it lay in, and the few rows of an hour are never bought with the million of the first layer.
 //!
 //! A copy hides what is the same, so nothing that shows changes until the last step, which is one commit; a crash in between
 //! leaves copies that hide what they equal. An inode that is copied names its map once more.
 
-use super::change::Head;
 use super::layers::FAMILIES;
 use super::rows::{in_layer, scan};
 use super::{Volume, snapshots};
@@ -26,7 +25,7 @@ use crate::keys::{Layer, TOMBSTONE, layer};
 use crate::meta::after;
 use bytes::Bytes;
 use mooring_protocol::types::FileKind;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// More rows of a layer are not counted: it is large.
 const LARGE: u64 = 1 << 18;
@@ -90,18 +89,16 @@ impl Volume {
         {
             return Ok(Next::Absorb(begun));
         }
-        let head = self.rows().head();
-        let mut tops = BTreeSet::from([head]);
-        tops.extend(self.all_snapshots().await?.into_iter().map(|(_, row)| row.layer));
-        let chain = tops.into_iter().map(|top| chain_from(&below, top));
+        let heads = self.head_layers().await?;
+        let chain = self.tops().await?.into_iter().map(|top| chain_from(&below, top));
         let Some(long) = chain.into_iter().find(|chain| chain.len() > self.config.layers.max(2)) else {
             return Ok(Next::Short);
         };
-        let frozen: Vec<Layer> = long.into_iter().filter(|layer| *layer != head).collect();
-        if let Some(&unknown) = frozen.iter().find(|layer| self.layering.sizes.of(**layer).is_none()) {
+        let frozen: Vec<Layer> = long.into_iter().filter(|layer| !heads.contains_key(layer)).collect();
+        if let Some(&unknown) = frozen.iter().find(|layer| self.family.layering.sizes.of(**layer).is_none()) {
             return Ok(Next::Count(unknown));
         }
-        let rows = |layer: Layer| self.layering.sizes.of(layer).unwrap_or(LARGE).max(1);
+        let rows = |layer: Layer| self.family.layering.sizes.of(layer).unwrap_or(LARGE).max(1);
         let absorb = best_pair(&frozen, rows).map(|(into, from)| Absorb {
             into,
             from,
@@ -123,7 +120,7 @@ impl Volume {
                 rows += page.len() as u64;
             }
         }
-        self.layering.sizes.set(layer, rows);
+        self.family.layering.sizes.set(layer, rows);
         Ok(())
     }
 
@@ -163,25 +160,26 @@ impl Volume {
             let through = chain.contains(&into);
             chain.iter().copied().filter(|layer| !through || *layer != from).collect()
         };
-        let chain = self.rows().chain();
-        if chain.contains(&into) {
-            tx.head(Head { chain: without(&chain), other: false });
+        for head in self.family.open() {
+            let chain = head.rows().chain();
+            if chain.contains(&into) {
+                tx.head_of(&head.shared, without(&chain));
+            }
         }
         self.commit_bare(tx.done()).await?;
-        self.layering.sizes.add(into, from);
+        self.family.layering.sizes.add(into, from);
         // What a view finds with the old chain is the same.
-        for view in self.views.lock().values().filter_map(std::sync::Weak::upgrade) {
+        for view in self.family.views.lock().values().filter_map(std::sync::Weak::upgrade) {
             view.set_chain(without);
         }
         Ok(())
     }
 
-    /// How many layers a look goes through at most: the head's, or those of a snapshot.
+    /// How many layers a look goes through at most: those of a head or a snapshot.
     pub async fn layers_deep(&self) -> Result<usize> {
         let below: BTreeMap<Layer, Option<Layer>> =
             snapshots::layers(self.rows()).await?.into_iter().collect();
-        let snapshots = self.all_snapshots().await?.into_iter().map(|(_, row)| row.layer);
-        let tops = snapshots.chain([self.rows().head()]);
+        let tops = self.tops().await?.into_iter();
         Ok(tops.map(|top| chain_from(&below, top).len()).max().unwrap_or(0))
     }
 }

@@ -126,7 +126,7 @@ impl Volume {
     /// Makes `map` show what the file's map shows, without slices, in as many commits as that takes, and gives it to the
     /// file. Until the last of them the new map is garbage, so that a crash leaves nothing behind.
     async fn repeat_map(&self, held: &Arc<Held>, ino: Ino, old: Arc<Inode>, map: u64) -> Result<Arc<Inode>> {
-        let _building = self.shared.building.lock().await;
+        let _building = self.shared.trunk.building.lock().await;
         let mut tx = self.tx(held);
         tx.put_plain(garbage::key(map), garbage::encode());
         self.commit(tx.done()).await?;

@@ -6,6 +6,7 @@
 use super::{Gate, Volume};
 use crate::api::Result;
 use crate::error::StoreError;
+use crate::keys::HeadId;
 use crate::keys::counter::Counter;
 use mooring_protocol::types::Ino;
 use std::ops::Range;
@@ -27,12 +28,12 @@ impl Ids {
 impl Volume {
     /// A number that was never used.
     pub(crate) async fn new_ino(&self) -> Result<Ino> {
-        let mut range = self.ids.0.lock().await;
+        let mut range = self.family.ids.0.lock().await;
         if range.is_empty() {
             let until = range.start.saturating_add(RESERVE);
             let held = self.lock_gate(Gate::Open, &[], &[]).await?;
             let mut tx = self.tx(&held);
-            tx.counter(Counter::NextId, until);
+            tx.counter(Counter::NextId, HeadId::FIRST, until);
             self.commit(tx.done()).await?;
             range.end = until;
         }

@@ -1,11 +1,11 @@
 //! Taking layers away that no snapshot needs any more, and keeping chains of layers short ([`super::flatten`]), in the
 //! background.
 //!
-//! Layers are a tree: each has one below it, the head is the newest of its branch. One that is neither the head nor a
+//! Layers are a tree: each has one below it, a head is the newest of its branch. One that is neither a head's own nor a
 //! snapshot's goes:
 //!
 //! ```text
-//!   nothing above it   its rows are dropped              (the old head after a restore)
+//!   nothing above it   its rows are dropped              (the old head after a restore, or one that was removed)
 //!   one layer above    its rows move up into that one    (a snapshot was removed)
 //!   several above      it stays until one is left
 //! ```
@@ -13,11 +13,11 @@
 //! It takes steps of a page of rows, each one commit: a row that the layer above has too, or a tombstone there hides, is
 //! dropped, any other moves. What shows through the layers is the same before and after each step, so a crash in between
 //! leaves nothing to mend, and the next open goes on. During a step nobody looks through layers, and while rows move into
-//! the head nothing is changed; the pauses between steps are as long as the steps.
+//! the layer of a head nothing is changed; the pauses between steps are as long as the steps.
 //!
 //! An inode that moves says from then on that its map is shared: slices of other maps may name it.
 
-use super::change::Head;
+use super::family::Family;
 use super::flatten::{Absorb, Next, Sizes};
 use super::rows::{in_layer, scan};
 use super::{Tx, Volume, snapshots};
@@ -28,7 +28,6 @@ use crate::keys::{Layer, TOMBSTONE, layer};
 use crate::meta::after;
 use bytes::Bytes;
 use mooring_protocol::types::FileKind;
-use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -73,8 +72,8 @@ enum Way {
 pub(crate) struct Merger(JoinHandle<()>);
 
 impl Merger {
-    pub(crate) fn start(volume: &Arc<Volume>) -> Merger {
-        Merger(tokio::spawn(run(Arc::downgrade(volume), volume.layering.clone())))
+    pub(crate) fn start(family: &Arc<Family>) -> Merger {
+        Merger(tokio::spawn(run(Arc::downgrade(family), family.layering.clone())))
     }
 
     pub(crate) fn stop(&self) {
@@ -88,15 +87,18 @@ impl Drop for Merger {
     }
 }
 
-async fn run(volume: Weak<Volume>, layering: Arc<Layering>) {
+async fn run(family: Weak<Family>, layering: Arc<Layering>) {
     loop {
         let began = Instant::now();
-        let Some(open) = volume.upgrade() else { return };
+        let Some(open) = family.upgrade().and_then(|family| family.any()) else { return };
         let step = open.layer_step().await;
+        let over = open.is_broken();
         drop(open);
         match step {
             Ok(true) => tokio::time::sleep(began.elapsed()).await,
             Ok(false) => layering.wake.notified().await,
+            // This head was closed; another is asked the next time, if there is one.
+            Err(StoreError::Closed) if !over => {}
             Err(StoreError::Closed | StoreError::Fenced) => return,
             Err(error) => {
                 tracing::warn!(%error, "layers of removed snapshots could not be taken away yet");
@@ -133,7 +135,7 @@ impl Volume {
     /// One step; whether there was anything to do.
     async fn layer_step(&self) -> Result<bool> {
         self.alive()?;
-        let mut place = self.layering.place.lock().await;
+        let mut place = self.family.layering.place.lock().await;
         if let Some((going, way)) = self.next_layer_to_go().await? {
             // Before its rows move.
             self.end_view(going);
@@ -196,8 +198,7 @@ impl Volume {
 
     async fn next_layer_to_go(&self) -> Result<Option<(Layer, Way)>> {
         let layers = snapshots::layers(self.rows()).await?;
-        let mut kept: BTreeSet<Layer> = BTreeSet::from([self.rows().head()]);
-        kept.extend(self.all_snapshots().await?.into_iter().map(|(_, row)| row.layer));
+        let kept = self.tops().await?;
         for &(going, below) in layers.iter().filter(|(layer, _)| !kept.contains(layer)) {
             let mut above = layers.iter().filter(|(_, below)| *below == Some(going));
             match (above.next(), above.next()) {
@@ -210,13 +211,26 @@ impl Volume {
     }
 
     async fn move_rows(&self, way: Way, rows: Vec<(Vec<u8>, Bytes)>) -> Result<()> {
-        let held = match way {
+        let heads = self.head_layers().await?;
+        let (mut head, mut held) = (None, None);
+        match way {
             // Nobody looks through it any more.
-            Way::Drop => self.enter().await,
-            Way::Merge(into, _) if into == self.rows().head() => self.locks.stop_all(self.rows()).await,
-            Way::Merge(..) => self.locks.enter_alone(self.rows()).await,
+            Way::Drop => {}
+            Way::Merge(into, _) => match heads.get(&into) {
+                // What that head has cached of inodes says in which layer they lie.
+                Some(id) => {
+                    head = self.family.get(*id);
+                    held = Some(self.locks.stop_all(self.rows()).await);
+                }
+                None => held = Some(self.locks.enter_alone(self.rows()).await),
+            },
+        }
+        let held = match held {
+            Some(held) => held,
+            None => self.enter().await,
         };
-        let mut tx = self.tx(&held);
+        let by = head.as_deref().unwrap_or(self);
+        let mut tx = by.tx(&held);
         drop(held);
         for (key, value) in rows {
             tx.delete_plain(key.clone());
@@ -225,7 +239,7 @@ impl Volume {
                 Way::Merge(into, below) => self.move_row(&mut tx, (into, below), &key, value).await?,
             }
         }
-        self.commit_bare(tx.done()).await
+        by.commit_bare(tx.done()).await
     }
 
     async fn move_row(
@@ -286,17 +300,19 @@ impl Volume {
         let without = |chain: &[Layer]| -> Vec<Layer> {
             chain.iter().copied().filter(|layer| *layer != going).collect()
         };
-        let chain = self.rows().chain();
-        if chain.contains(&going) {
-            tx.head(Head { chain: without(&chain), other: false });
+        for head in self.family.open() {
+            let chain = head.rows().chain();
+            if chain.contains(&going) {
+                tx.head_of(&head.shared, without(&chain));
+            }
         }
         self.commit_bare(tx.done()).await?;
         if let Way::Merge(above, _) = way {
-            self.layering.sizes.add(above, going);
+            self.family.layering.sizes.add(above, going);
         }
-        self.layering.sizes.forget(going);
+        self.family.layering.sizes.forget(going);
         // It is empty, so a view that is opened right now with the old layers sees the same.
-        for view in self.views.lock().values().filter_map(Weak::upgrade) {
+        for view in self.family.views.lock().values().filter_map(Weak::upgrade) {
             view.set_chain(without);
         }
         Ok(())

@@ -23,7 +23,7 @@ pub(crate) struct Locks {
     /// Held shared while a confined caller is at work, exclusive while a directory changes its place: neither an
     /// ancestor walk nor a check of confinement sees a tree that changes under it.
     gate: Arc<RwLock<()>>,
-    /// Held shared by every change, exclusively while a snapshot is taken or restored. An operation that only reads
+    /// Held shared by every change of any head, exclusively while a snapshot is taken or restored. An operation that only reads
     /// does without it, and one that changes takes it once, so nobody waits for it who holds it.
     world: Arc<RwLock<()>>,
 }
@@ -54,11 +54,12 @@ pub(crate) enum Gate {
 }
 
 impl Locks {
-    pub(crate) fn new() -> Locks {
+    /// `world` is that of all heads.
+    pub(crate) fn new(world: Arc<RwLock<()>>) -> Locks {
         Locks {
             stripes: (0..STRIPES).map(|_| Arc::default()).collect(),
             gate: Arc::default(),
-            world: Arc::default(),
+            world,
         }
     }
 

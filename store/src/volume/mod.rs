@@ -1,4 +1,5 @@
-//! A volume: one tree of files, kept as rows of the metadata engine and extents in packs.
+//! A volume: one tree of files, kept as rows of the metadata engine and extents in packs. When it was cloned it has several
+//! such trees, its heads; a [`Volume`] is one of them, and [`family`] what they have in common.
 //!
 //! # How an operation runs
 //! 1. It asks the caller's authority, before anything else.
@@ -18,18 +19,16 @@ use crate::journal::FILE_BYTES;
 use crate::keys::counter::{self, Counter};
 use crate::keys::dentry::Dentry;
 use crate::keys::inode::Inode;
-use crate::keys::{Layer, RowError, dentry, inode, layer};
+use crate::keys::{HeadId, Layer, dentry, inode, layer};
 use crate::memory::Memory;
 use crate::meta::{Batch, Meta};
 use crate::pack::PackStore;
 use mooring_policy::rng::Random;
 use mooring_policy::time::Clock;
 use mooring_protocol::types::{FileKind, Ino, Name};
-use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
 
 mod access;
 mod account;
@@ -42,10 +41,12 @@ mod copy;
 mod create;
 mod damage;
 mod dirs;
+mod family;
 mod flatten;
 mod free;
 mod freeze;
 mod gc;
+mod heads;
 mod ids;
 mod layers;
 mod linger;
@@ -97,8 +98,9 @@ pub(crate) use remove::Loss;
 pub(crate) use write::WriteAs;
 
 use commit::{Outcome, Work};
+use family::Family;
 use rows::Rows;
-use shared::Shared;
+use shared::{Shared, Trunk};
 
 /// Everything a volume is put together from.
 pub struct Parts {
@@ -116,16 +118,18 @@ pub struct Parts {
     pub config: Config,
 }
 
-/// Bounds and sizes of a volume.
+/// Bounds and sizes of a volume, or one of its heads.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// Which head is opened.
+    pub head: HeadId,
     /// Bytes of a file whose map rows are cached together, whole blocks.
     pub window_bytes: u64,
     /// Bytes of an extent written at random.
     pub extent_bytes: u64,
     /// Bytes of an extent of a file that is written from front to back.
     pub stream_bytes: u64,
-    /// What all files together may have.
+    /// What all files of the head together may have.
     pub quota: Quota,
     /// What all volumes of the tenant may have together.
     pub budget: Option<Arc<Budget>>,
@@ -154,6 +158,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Config {
         Config {
+            head: HeadId::FIRST,
             window_bytes: 1 << 20,
             extent_bytes: 128 << 10,
             stream_bytes: 1 << 20,
@@ -173,7 +178,7 @@ impl Default for Config {
     }
 }
 
-/// An open volume. Cheap to share; see the module documentation.
+/// An open head of a volume. Cheap to share; see the module documentation.
 pub struct Volume {
     pub(crate) shared: Arc<Shared>,
     pub(crate) packs: Arc<PackStore>,
@@ -183,25 +188,16 @@ pub struct Volume {
     locks: Locks,
     /// Multipart uploads, by their ids; before any inode's.
     pub(crate) upload_locks: Locks,
-    ids: ids::Ids,
+    family: Arc<Family>,
     members: access::Members,
     pub(crate) pins: free::Pins,
     pub(crate) linger: Arc<linger::Linger>,
     trash: std::sync::atomic::AtomicBool,
     reaper: OnceLock<linger::Reaper>,
-    sweeper: OnceLock<sweep::Sweeper>,
-    layering: Arc<layers::Layering>,
-    merger: OnceLock<layers::Merger>,
     pub(crate) gc: Arc<gc::Gc>,
-    collector: OnceLock<gc::Collector>,
-    pub(crate) damages: damage::Damages,
     pub(crate) stagings: crate::objects::Stagings,
     pub(crate) invisible: std::sync::atomic::AtomicU64,
-    /// Snapshots that somebody looks into.
-    views: parking_lot::Mutex<HashMap<Layer, std::sync::Weak<view::View>>>,
     memory: Arc<Memory>,
-    queue: parking_lot::RwLock<Option<mpsc::Sender<Work>>>,
-    committer: tokio::sync::Mutex<Option<JoinHandle<()>>>,
 }
 
 impl std::fmt::Debug for Volume {
@@ -211,110 +207,136 @@ impl std::fmt::Debug for Volume {
 }
 
 impl Volume {
-    /// Opens a volume; an empty one gets its root directory. The tokio runtime of the caller runs the committer.
+    /// Opens a volume with one of its heads; an empty one gets its root directory. The tokio runtime of the caller runs
+    /// the committer. Other heads join with [`Self::open_head`].
     /// Orphans of before (files that were unlinked but open) are kept until
     /// [`purge_orphans`](crate::api::Tree::purge_orphans).
     pub async fn open(parts: Parts) -> Result<Arc<Volume>> {
         let Parts { meta, packs, memory, clock, random, config } = parts;
-        let chain = match number(&*meta, Counter::Head).await? {
-            None => format(&*meta, &*clock).await?,
-            Some(head) => chain(&*meta, head).await?,
+        let next = match number(&*meta, counter::key(Counter::NextId)).await? {
+            Some(next) => next,
+            None if config.head == HeadId::FIRST => {
+                format(&*meta, &*clock).await?;
+                Ino::ROOT.get() + 1
+            }
+            None => return Err(StoreError::NoSuchHead(config.head.0)),
         };
-        let totals = (
-            number(&*meta, Counter::Inodes).await?.unwrap_or(0),
-            number(&*meta, Counter::Blocks).await?.unwrap_or(0),
-        );
-        let next = number(&*meta, Counter::NextId).await?.unwrap_or(Ino::ROOT.get() + 1);
-        let account = account::open(&*meta).await?;
-        let live = space::live_bytes(&*meta).await?;
-        let rows = Rows::new(meta, chain, rows::Moving::default());
-        let shared = Shared::new(rows, &memory, &config, (packs.volume(), totals));
-        shared.limits.settle(shared.usage.used());
-        *shared.usage.account.lock() = account;
-        *shared.live.write() = live;
-        let shared = Arc::new(shared);
+        let state = heads::read(&*meta, config.head).await?;
+        let trunk = Trunk::new(meta, &memory);
+        *trunk.account.lock() = account::open(&*trunk.meta).await?;
+        *trunk.live.write() = space::live_bytes(&*trunk.meta).await?;
+        let trunk = Arc::new(trunk);
         let (sender, receiver) = mpsc::channel(commit::QUEUE);
-        let committer = tokio::spawn(commit::run(shared.clone(), receiver));
-        let parts = Bare { shared, packs, memory, clock, random, config, next };
-        let volume = Arc::new(Volume::assemble(parts, Some((sender, committer))));
-        volume.reaper.get_or_init(|| linger::Reaper::start(&volume));
-        volume.sweeper.get_or_init(|| sweep::Sweeper::start(&volume));
-        volume.merger.get_or_init(|| layers::Merger::start(&volume));
-        volume.collector.get_or_init(|| gc::Collector::start(&volume));
+        let committer = tokio::spawn(commit::run(trunk.clone(), receiver));
+        let family = Arc::new(Family::new(next, sender, committer));
+        let bare = Bare { trunk, family: family.clone(), packs, memory, clock, random, config };
+        let volume = Volume::of_head(bare, state);
+        family.start(&volume);
         Ok(volume)
     }
 
-    fn assemble(parts: Bare, committer: Option<(mpsc::Sender<Work>, JoinHandle<()>)>) -> Volume {
-        let Bare { shared, packs, memory, clock, random, config, next } = parts;
-        let (sender, committer) = committer.unzip();
-        let gc = shared.gc.clone();
+    /// A head that can be changed.
+    fn of_head(bare: Bare, state: heads::State) -> Arc<Volume> {
+        let volume = Arc::new(Volume::assemble(bare, state));
+        volume.shared.limits.settle(volume.shared.usage.used());
+        volume.reaper.get_or_init(|| linger::Reaper::start(&volume));
+        volume
+    }
+
+    fn assemble(bare: Bare, state: heads::State) -> Volume {
+        let Bare { trunk, family, packs, memory, clock, random, config } = bare;
+        let rows = Rows::new(trunk.meta.clone(), state.chain, family.moving.clone());
+        let shared = Shared::new(&trunk, rows, &memory, &config, (packs.volume(), state.used));
         let linger = shared.linger.clone();
         Volume {
             trash: config.trash.into(),
-            shared,
+            gc: trunk.gc.clone(),
+            shared: Arc::new(shared),
             packs,
             config,
             clock,
             random,
-            locks: Locks::new(),
-            upload_locks: Locks::new(),
-            ids: ids::Ids::new(next),
+            locks: Locks::new(family.world.clone()),
+            upload_locks: Locks::new(Arc::default()),
+            family,
             members: access::Members::new(),
             pins: free::Pins::default(),
             linger,
             reaper: OnceLock::new(),
-            sweeper: OnceLock::new(),
-            layering: Arc::default(),
-            merger: OnceLock::new(),
-            gc,
-            collector: OnceLock::new(),
-            damages: damage::Damages::default(),
             stagings: crate::objects::Stagings::default(),
             invisible: 0.into(),
-            views: parking_lot::Mutex::default(),
             memory,
-            queue: parking_lot::RwLock::new(sender),
-            committer: tokio::sync::Mutex::new(committer),
         }
     }
 
-    /// The same volume through other layers, which nothing changes: it has no committer.
-    fn frozen(&self, chain: Vec<Layer>, config: Config, totals: (u64, u64)) -> Volume {
-        let rows = Rows::new(self.rows().meta().clone(), chain, self.rows().moving().clone());
-        let parts = Bare {
-            shared: Arc::new(Shared::new(rows, &self.memory, &config, (self.packs.volume(), totals))),
+    fn bare(&self, config: Config) -> Bare {
+        Bare {
+            trunk: self.shared.trunk.clone(),
+            family: self.family.clone(),
             packs: self.packs.clone(),
             memory: self.memory.clone(),
             clock: self.clock.clone(),
             random: self.random.clone(),
             config,
-            next: Ino::ROOT.get() + 1,
-        };
-        Volume::assemble(parts, None)
+        }
     }
 
-    /// Waits for what is under way, makes everything durable and lets go of the rows and packs. Later calls fail with
-    /// [`StoreError::Closed`]. Inodes that linger are left to the next open, as orphans.
+    /// The same volume through other layers, which nothing changes.
+    fn frozen(&self, chain: Vec<Layer>, config: Config, used: Used) -> Volume {
+        Volume::assemble(self.bare(config), heads::State { chain, used })
+    }
+
+    /// Waits for what is under way and makes everything durable; the last head that is open lets go of the rows and packs.
+    /// Later calls fail with [`StoreError::Closed`]. Inodes that linger are left to the next open, as orphans.
     pub async fn close(&self) -> Result<()> {
         self.reaper.get().into_iter().for_each(linger::Reaper::stop);
-        self.sweeper.get().into_iter().for_each(sweep::Sweeper::stop);
-        self.merger.get().into_iter().for_each(layers::Merger::stop);
-        if let Some(collector) = self.collector.get() {
-            collector.stop().await;
+        let _one = self.family.changing.lock().await;
+        if self.is_closed() {
+            return Ok(());
         }
-        drop(self.queue.write().take());
-        let committer = self.committer.lock().await.take();
+        let last = self.family.open().iter().all(|head| head.head_id() == self.head_id());
+        if last {
+            self.family.stop().await;
+        }
+        self.shared.closed.store(true, Ordering::Release);
+        self.family.leave(self);
+        if !last {
+            // What is under way ends; what comes after is refused.
+            drop(self.locks.stop().await);
+            return self.make_durable().await;
+        }
+        drop(self.family.queue.write().take());
+        let committer = self.family.committer.lock().await.take();
         let Some(committer) = committer else { return Ok(()) };
         if let Err(error) = committer.await {
             return Err(StoreError::Store(Box::new(error)));
         }
-        self.shared.broken.store(true, Ordering::Release);
-        self.packs.sync().await?;
-        self.shared.rows.meta().sync().await?;
+        self.shared.trunk.broken.store(true, Ordering::Release);
+        self.make_durable().await?;
         pass(Point::CloseAfterSync).map_err(|error| StoreError::Store(Box::new(error)))?;
         self.packs.seal_current().await?;
         pass(Point::CloseAfterSeal).map_err(|error| StoreError::Store(Box::new(error)))?;
-        Ok(self.shared.rows.meta().clone().close().await?)
+        Ok(self.rows().meta().clone().close().await?)
+    }
+
+    async fn make_durable(&self) -> Result<()> {
+        self.packs.sync().await?;
+        self.rows().meta().sync().await?;
+        Ok(())
+    }
+
+    /// Which head it is.
+    #[must_use]
+    pub fn head_id(&self) -> HeadId {
+        self.shared.head
+    }
+
+    fn is_broken(&self) -> bool {
+        self.shared.trunk.broken.load(Ordering::Acquire)
+    }
+
+    fn is_closed(&self) -> bool {
+        self.shared.closed.load(Ordering::Acquire)
     }
 
     pub(crate) fn rows(&self) -> &Rows {
@@ -322,12 +344,12 @@ impl Volume {
     }
 
     pub(crate) fn tx(&self, held: &Arc<Held>) -> Tx<'_> {
-        Tx::new(&self.shared.rows, held)
+        Tx::new(&self.shared, held)
     }
 
     /// Fails when the volume can no longer answer truthfully.
     pub(crate) fn alive(&self) -> Result<()> {
-        if self.shared.broken.load(Ordering::Acquire) { Err(StoreError::Closed) } else { Ok(()) }
+        if self.is_broken() || self.is_closed() { Err(StoreError::Closed) } else { Ok(()) }
     }
 
     /// Locks `write` exclusively and `read` shared; for a confined caller, with the tree kept in shape.
@@ -437,35 +459,37 @@ impl Volume {
     }
 
     async fn submit(&self, change: Box<Change>) -> Result<Outcome> {
-        let queue = self.queue.read().clone().ok_or(StoreError::Closed)?;
+        if self.is_closed() {
+            return Err(StoreError::Closed);
+        }
+        let queue = self.family.queue.read().clone().ok_or(StoreError::Closed)?;
         let (answer, wait) = oneshot::channel();
-        queue.send(Work { change, answer }).await.map_err(|_| StoreError::Closed)?;
+        queue.send(Work { by: self.shared.clone(), change, answer }).await.map_err(|_| StoreError::Closed)?;
         drop(queue);
         wait.await.map_err(|_| StoreError::Closed)
     }
 }
 
-/// What a volume is assembled from.
+/// What a head is assembled from.
 struct Bare {
-    shared: Arc<Shared>,
+    trunk: Arc<Trunk>,
+    family: Arc<Family>,
     packs: Arc<PackStore>,
     memory: Arc<Memory>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     config: Config,
-    /// The first number that was never given to an inode or map.
-    next: u64,
 }
 
-async fn number(meta: &dyn Meta, which: Counter) -> Result<Option<u64>> {
-    match meta.get(&counter::key(which)).await? {
+async fn number(meta: &dyn Meta, key: Vec<u8>) -> Result<Option<u64>> {
+    match meta.get(&key).await? {
         Some(value) => Ok(Some(counter::decode(&value)?)),
         None => Ok(None),
     }
 }
 
 /// Writes the first rows of a volume.
-async fn format(meta: &dyn Meta, clock: &dyn Clock) -> Result<Vec<Layer>> {
+async fn format(meta: &dyn Meta, clock: &dyn Clock) -> Result<()> {
     let now = mooring_protocol::types::Time::from_millis(clock.now().as_millis());
     let mut batch = Batch::new();
     batch.put(layer::key(Layer::FIRST), layer::encode(None));
@@ -480,22 +504,5 @@ async fn format(meta: &dyn Meta, clock: &dyn Clock) -> Result<Vec<Layer>> {
     }
     meta.commit(batch).await?;
     meta.sync().await?;
-    Ok(vec![Layer::FIRST])
-}
-
-/// The head's layers, newest first.
-async fn chain(meta: &dyn Meta, head: u64) -> Result<Vec<Layer>> {
-    let missing = RowError::Missing { family: "layer", of: head };
-    let mut next = Some(Layer(u32::try_from(head).map_err(|_| missing.clone())?));
-    let mut chain = Vec::new();
-    while let Some(layer) = next {
-        let value = meta.get(&layer::key(layer)).await?.ok_or(missing.clone())?;
-        chain.push(layer);
-        // A layer is always newer than the one below it; anything else would be a circle.
-        next = layer::decode(&value)?;
-        if next.is_some_and(|below| below >= layer) {
-            return Err(RowError::Value("layer").into());
-        }
-    }
-    Ok(chain)
+    Ok(())
 }

@@ -192,6 +192,19 @@ impl Limits {
         fits(spare) && self.budget.as_ref().is_none_or(charged)
     }
 
+    /// Takes what a new head needs, under its own limits and the tenant's, or says no.
+    pub(super) fn charge_other(&self, head: u64, more: More, quota: Quota) -> bool {
+        let fits = quota.admits(Used::default().plus(more), more);
+        fits && self.budget.as_ref().is_none_or(|budget| budget.charge(head, more, Used::default()))
+    }
+
+    /// The head is not there after all, or no more.
+    pub(super) fn forget_other(&self, head: u64) {
+        if let Some(budget) = &self.budget {
+            budget.forget(head);
+        }
+    }
+
     /// What the volume uses after a commit, or after one that failed.
     pub(crate) fn settle(&self, used: Used) {
         if let Some(budget) = &self.budget {

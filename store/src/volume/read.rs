@@ -108,12 +108,12 @@ impl Volume {
     }
 
     async fn place(&self, id: ExtentId) -> Result<ExtentRef> {
-        if let Some(place) = self.shared.caches.place(&id) {
+        if let Some(place) = self.shared.trunk.places.get(&id) {
             return Ok(place);
         }
         let place =
             self.stored_place(id).await?.ok_or(RowError::Missing { family: "extent", of: id.domain })?;
-        self.shared.caches.set_place(id, Some(place));
+        self.shared.trunk.places.set(id, Some(place));
         Ok(place)
     }
 
@@ -164,7 +164,7 @@ impl Volume {
     ) -> Result<Result<Bytes, PackError>> {
         let mut tried = tried;
         for _ in 0..LOOKS {
-            self.shared.caches.set_place(id, None);
+            self.shared.trunk.places.set(id, None);
             match self.stored_place(id).await? {
                 Some(place) if place != tried => tried = place,
                 _ => break,

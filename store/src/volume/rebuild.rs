@@ -41,7 +41,7 @@ use crate::keys::counter::{self, Counter};
 use crate::keys::extent::{self, Extent};
 use crate::keys::inode::{self, Inode};
 use crate::keys::map::{BLOCK, Row, Source};
-use crate::keys::{TOMBSTONE, frozen};
+use crate::keys::{HeadId, TOMBSTONE, frozen};
 use crate::meta::{Batch, Meta, Op, Seq, SlateMeta};
 use crate::pack::PackStore;
 use bytes::Bytes;
@@ -181,7 +181,9 @@ async fn work(ground: &Ground, options: &LocalOptions, report: &mut Rebuilt) -> 
     let config = super::Config { gc, ..options.config.clone() };
     let options = &LocalOptions { config, ..options.clone() };
     let base = newest(options, report).await?;
-    let newer = fill(ground, options, base, report).await?;
+    let (newer, head) = fill(ground, options, base, report).await?;
+    let config = super::Config { head, ..options.config.clone() };
+    let options = &LocalOptions { config, ..options.clone() };
     // Opened anew, for the committer knows by heart what was mended.
     let (meta, packs) = ground.parts(options).await?;
     let volume = Volume::open_with(options, meta, packs).await?;
@@ -280,8 +282,14 @@ struct Newer {
     files: HashMap<u64, Ino>,
 }
 
-/// Fills a new engine with the rows, at places where their extents are, and counts totals again. Returns what is newer.
-async fn fill(ground: &Ground, options: &LocalOptions, base: Base, report: &mut Rebuilt) -> Result<Newer> {
+/// Fills a new engine with the rows, at places where their extents are, and counts totals again. Returns what is newer, and
+/// a head to open the volume with: the one that was asked for, if it is there.
+async fn fill(
+    ground: &Ground,
+    options: &LocalOptions,
+    base: Base,
+    report: &mut Rebuilt,
+) -> Result<(Newer, HeadId)> {
     let (meta, packs) = ground.parts(options).await?;
     let stored = stored(&packs).await?;
     let Base { mut rows, head } = base;
@@ -312,11 +320,16 @@ async fn fill(ground: &Ground, options: &LocalOptions, base: Base, report: &mut 
     let mut batch = Batch::new();
     batch.put(key, counter::encode(next.max(highest + 1)));
     meta.commit(batch).await?;
-    let volume = Volume::open_with(options, meta, packs).await?;
+    let heads = super::heads::heads(&*meta).await?;
+    let wanted = heads.iter().find(|head| **head == options.config.head);
+    let head = wanted.or(heads.first()).copied().unwrap_or_default();
+    let config = super::Config { head, ..options.config.clone() };
+    let options = LocalOptions { config, ..options.clone() };
+    let volume = Volume::open_with(&options, meta, packs).await?;
     let repaired = volume.repair(&CheckOptions::default(), &Progress::default()).await;
     volume.close().await?;
     repaired?;
-    Ok(newer)
+    Ok((newer, head))
 }
 
 fn extent_range() -> std::ops::Range<Bytes> {
@@ -386,19 +399,25 @@ fn is_certain(entries: &[Late]) -> bool {
 }
 
 /// Puts newer extents into their files, or into files of their own.
-async fn add(volume: &Volume, newer: &Newer, report: &mut Rebuilt) -> Result<()> {
+async fn add(volume: &Arc<Volume>, newer: &Newer, report: &mut Rebuilt) -> Result<()> {
     let now = Time::from_millis(volume.clock.now().as_millis());
     let cx = Caller { authority: Arc::new(Operator), root: Ino::ROOT, confined: false, now, trace: 0 };
+    let mut heads = vec![volume.clone()];
+    for head in volume.heads().await?.into_iter().filter(|head| *head != volume.head_id()) {
+        heads.push(volume.open_head(super::Config { head, ..volume.config.clone() }).await?);
+    }
     for (map, entries) in &newer.maps {
         let known = newer.files.get(map).copied().filter(|_| is_certain(entries));
         // Of a snapshot alone, it is not there to be written.
-        let there = match known {
-            Some(ino) => volume.peek_inode(ino).await?.filter(|inode| inode.map == *map).map(|_| ino),
-            None => None,
-        };
+        let mut there = None;
+        for head in &heads {
+            let Some(ino) = known.filter(|_| there.is_none()) else { break };
+            let own = head.peek_inode(ino).await?.filter(|inode| inode.map == *map);
+            there = own.map(|_| (head, ino));
+        }
         match there {
-            Some(ino) => {
-                volume.refer(&cx, ino, entries).await?;
+            Some((head, ino)) => {
+                head.refer(&cx, ino, entries).await?;
                 report.extended += 1;
             }
             None => {
@@ -407,6 +426,9 @@ async fn add(volume: &Volume, newer: &Newer, report: &mut Rebuilt) -> Result<()>
                 report.found += 1;
             }
         }
+    }
+    for head in heads.iter().skip(1) {
+        head.close().await?;
     }
     Ok(())
 }

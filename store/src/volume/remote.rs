@@ -54,10 +54,10 @@ impl Volume {
         let parts = Parts { meta, packs, memory, clock, random, config };
         let volume = Volume::open(parts).await?;
         // Who has lost the volume answers nothing more: what is cached here may be old.
-        let shared = Arc::downgrade(&volume.shared);
+        let trunk = Arc::downgrade(&volume.shared.trunk);
         upstream.listen(Arc::new(move |progress| {
-            if let (Some(JournalError::Fenced { .. }), Some(shared)) = (&progress.stopped, shared.upgrade()) {
-                shared.broken.store(true, Ordering::Release);
+            if let (Some(JournalError::Fenced { .. }), Some(trunk)) = (&progress.stopped, trunk.upgrade()) {
+                trunk.broken.store(true, Ordering::Release);
             }
         }));
         Ok(volume)

@@ -49,10 +49,6 @@ impl Rows {
         *self.chain.write() = chain.into();
     }
 
-    pub(crate) fn moving(&self) -> &Moving {
-        &self.moving
-    }
-
     /// Keeps rows in their layers while the guard lives. Not to be asked for twice.
     pub(crate) async fn still(&self) -> Still {
         self.moving.clone().read_owned().await

@@ -165,7 +165,7 @@ impl Volume {
                 continue;
             }
             match self.packs.verify_kept(&kept, &place).await {
-                Ok(()) => self.damages.heal(&place),
+                Ok(()) => self.family.damages.heal(&place),
                 Err(PackError::Missing { .. }) => return Ok(()),
                 Err(error @ PackError::Corrupt { .. }) => bad.push((id, place, error)),
                 Err(error) => return Err(error.into()),

@@ -8,7 +8,6 @@
 //! Inodes without a name, open or on their way to an object, are in the frozen layer too, where no name leads to them;
 //! what they hold goes with the snapshot.
 
-use super::change::Head;
 use super::map::signed;
 use super::view::View;
 use super::{Volume, rows};
@@ -16,13 +15,12 @@ use crate::api::{Caller, Objects, Result, SnapshotInfo, Snapshots};
 use crate::error::StoreError;
 use crate::keys::counter::Counter;
 use crate::keys::snapshot::{self, Snapshot};
-use crate::keys::{Layer, layer};
+use crate::keys::{HeadId, Layer, layer};
 use crate::meta::after;
 use async_trait::async_trait;
 use mooring_policy::action::Action;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// Longest name, bytes.
 const MAX_NAME: usize = 255;
@@ -36,7 +34,7 @@ impl Snapshots for Volume {
         check_name(name)?;
         self.alive()?;
         let info = self.take_snapshot(cx, name).await?;
-        self.layering.wake();
+        self.family.layering.wake();
         crate::api::Tree::sync(self).await?;
         Ok(info)
     }
@@ -44,7 +42,7 @@ impl Snapshots for Volume {
     async fn snapshots(&self, cx: &Caller) -> Result<Vec<SnapshotInfo>> {
         cx.authority.check(Action::List, None)?;
         self.alive()?;
-        let all = self.all_snapshots().await?;
+        let all = self.own_snapshots().await?;
         Ok(all.into_iter().map(|(name, row)| info(name, &row)).collect())
     }
 
@@ -52,16 +50,16 @@ impl Snapshots for Volume {
         may_change(cx)?;
         check_name(name)?;
         self.alive()?;
-        let layers = self.layering.place.lock().await;
+        let layers = self.family.layering.place.lock().await;
         let row = self.snapshot(name).await?.ok_or(StoreError::NotFound)?;
         let entered = self.enter().await;
         let mut tx = self.tx(&entered);
         drop(entered);
-        tx.delete_plain(snapshot::key(name));
+        tx.delete_plain(snapshot::key(self.head_id(), name));
         self.commit(tx.done()).await?;
         self.end_view(row.layer);
         drop(layers);
-        self.layering.wake();
+        self.family.layering.wake();
         crate::api::Tree::sync(self).await
     }
 
@@ -70,7 +68,7 @@ impl Snapshots for Volume {
         check_name(name)?;
         self.alive()?;
         self.restore(name).await?;
-        self.layering.wake();
+        self.family.layering.wake();
         self.purge(true).await?;
         crate::api::Tree::sync(self).await
     }
@@ -92,54 +90,52 @@ impl Snapshots for Volume {
 
 impl Volume {
     async fn take_snapshot(&self, cx: &Caller, name: &str) -> Result<SnapshotInfo> {
-        let _layers = self.layering.place.lock().await;
+        let _layers = self.family.layering.place.lock().await;
         let stopped = self.stop().await?;
-        let all = self.all_snapshots().await?;
+        let all = self.own_snapshots().await?;
         if all.iter().any(|(known, _)| known == name) {
             return Err(StoreError::Exists);
         }
+        let used = self.shared.usage.used();
         let row = Snapshot {
             view: free_view(all.iter().map(|(_, row)| row.view))?,
             layer: self.rows().head(),
             created: cx.now,
-            inodes: self.shared.usage.inodes.load(Ordering::Acquire),
-            blocks: self.shared.usage.blocks.load(Ordering::Acquire),
+            inodes: used.inodes,
+            blocks: used.blocks,
         };
         let next = self.next_layer().await?;
         let mut tx = self.tx(&stopped);
         drop(stopped);
-        tx.put_plain(snapshot::key(name), snapshot::encode(&row));
+        tx.put_plain(snapshot::key(self.head_id(), name), snapshot::encode(&row));
         tx.put_plain(layer::key(next), layer::encode(Some(row.layer)));
-        tx.counter(Counter::Head, u64::from(next.0));
+        tx.counter(Counter::Head, self.head_id(), u64::from(next.0));
         let chain = [&[next], &self.rows().chain()[..]].concat();
-        tx.head(Head { chain, other: false });
+        tx.head(chain, false);
         self.commit(tx.done()).await?;
         Ok(info(name.to_owned(), &row))
     }
 
     /// Puts a new head on top of a snapshot. The old one is nobody's from then on.
     async fn restore(&self, name: &str) -> Result<()> {
-        let _layers = self.layering.place.lock().await;
+        let _layers = self.family.layering.place.lock().await;
         let row = self.snapshot(name).await?.ok_or(StoreError::NotFound)?;
         // Uploads are no part of a snapshot, and their parts are of the head that goes.
         self.give_up_uploads().await?;
         let next = self.next_layer().await?;
-        let chain = super::chain(&**self.rows().meta(), u64::from(row.layer.0)).await?;
+        let chain = super::heads::chain(&**self.rows().meta(), u64::from(row.layer.0)).await?;
         let stopped = self.locks.stop_all(self.rows()).await;
         // Those begun meanwhile.
         self.give_up_uploads().await?;
         let mut tx = self.tx(&stopped);
         drop(stopped);
         let change = |now: u64, then: u64| signed(then) - signed(now);
-        let usage = &self.shared.usage;
-        tx.totals(
-            change(usage.inodes.load(Ordering::Acquire), row.inodes),
-            change(usage.blocks.load(Ordering::Acquire), row.blocks),
-        );
+        let used = self.shared.usage.used();
+        tx.totals(change(used.inodes, row.inodes), change(used.blocks, row.blocks));
         tx.put_plain(layer::key(next), layer::encode(Some(row.layer)));
-        tx.counter(Counter::Head, u64::from(next.0));
+        tx.counter(Counter::Head, self.head_id(), u64::from(next.0));
         tx.moved_directory();
-        tx.head(Head { chain: [&[next], &chain[..]].concat(), other: true });
+        tx.head([&[next], &chain[..]].concat(), true);
         self.commit(tx.done()).await
     }
 
@@ -152,29 +148,37 @@ impl Volume {
     }
 
     pub(super) async fn snapshot(&self, name: &str) -> Result<Option<Snapshot>> {
-        let row = self.rows().meta().get(&snapshot::key(name)).await?;
+        let row = self.rows().meta().get(&snapshot::key(self.head_id(), name)).await?;
         row.map(|value| Ok(snapshot::decode(&value)?)).transpose()
     }
 
-    /// All snapshots by name.
-    pub(super) async fn all_snapshots(&self) -> Result<Vec<(String, Snapshot)>> {
+    /// The head's snapshots by name.
+    async fn own_snapshots(&self) -> Result<Vec<(String, Snapshot)>> {
+        let all = self.all_snapshots().await?.into_iter();
+        let own = all.filter(|(head, ..)| *head == self.head_id());
+        Ok(own.map(|(_, name, row)| (name, row)).collect())
+    }
+
+    /// All snapshots of all heads.
+    pub(super) async fn all_snapshots(&self) -> Result<Vec<(HeadId, String, Snapshot)>> {
         let mut all = Vec::new();
         for (key, value) in plain(self.rows(), &snapshot::prefix()).await? {
-            all.push((snapshot::parse(&key)?.to_owned(), snapshot::decode(&value)?));
+            let (head, name) = snapshot::parse(&key)?;
+            all.push((head, name.to_owned(), snapshot::decode(&value)?));
         }
         Ok(all)
     }
 
     /// Nothing is told any more of what a look into this snapshot finds.
     pub(super) fn end_view(&self, layer: Layer) {
-        if let Some(view) = self.views.lock().remove(&layer).and_then(|view| view.upgrade()) {
+        if let Some(view) = self.family.views.lock().remove(&layer).and_then(|view| view.upgrade()) {
             view.end();
         }
     }
 
     async fn view(&self, row: &Snapshot) -> Result<Arc<View>> {
-        let chain = super::chain(&**self.rows().meta(), u64::from(row.layer.0)).await?;
-        let mut views = self.views.lock();
+        let chain = super::heads::chain(&**self.rows().meta(), u64::from(row.layer.0)).await?;
+        let mut views = self.family.views.lock();
         views.retain(|_, view| view.strong_count() > 0);
         if let Some(open) = views.get(&row.layer).and_then(std::sync::Weak::upgrade) {
             return Ok(open);
@@ -195,7 +199,7 @@ pub(super) async fn layers(rows: &rows::Rows) -> Result<Vec<(Layer, Option<Layer
 }
 
 /// All rows of a small family: whole keys, and values.
-async fn plain(rows: &rows::Rows, prefix: &[u8]) -> Result<Vec<(Vec<u8>, bytes::Bytes)>> {
+pub(super) async fn plain(rows: &rows::Rows, prefix: &[u8]) -> Result<Vec<(Vec<u8>, bytes::Bytes)>> {
     const PAGE: usize = 512;
     let mut all = Vec::new();
     let mut from = Vec::new();

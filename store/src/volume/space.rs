@@ -61,7 +61,7 @@ impl Volume {
     #[must_use]
     pub fn space(&self) -> Space {
         let packs = self.packs.list();
-        let account = *self.shared.usage.account.lock();
+        let account = *self.shared.trunk.account.lock();
         Space {
             logical_bytes: self.used().bytes(),
             inodes: self.used().inodes,

@@ -5,6 +5,8 @@
 //! goes on. Extents and frozen maps that the rows refer to are counted down as they go.
 
 use super::Volume;
+use super::family::Family;
+use super::shared::Trunk;
 use crate::api::Result;
 use crate::error::StoreError;
 use crate::keys::{garbage, map};
@@ -19,8 +21,8 @@ const STEP: usize = 1024;
 pub(crate) struct Sweeper(JoinHandle<()>);
 
 impl Sweeper {
-    pub(crate) fn start(volume: &Arc<Volume>) -> Sweeper {
-        Sweeper(tokio::spawn(run(Arc::downgrade(volume), volume.shared.clone())))
+    pub(crate) fn start(family: &Arc<Family>, trunk: Arc<Trunk>) -> Sweeper {
+        Sweeper(tokio::spawn(run(Arc::downgrade(family), trunk)))
     }
 
     pub(crate) fn stop(&self) {
@@ -34,17 +36,19 @@ impl Drop for Sweeper {
     }
 }
 
-async fn run(volume: Weak<Volume>, shared: Arc<super::shared::Shared>) {
+async fn run(family: Weak<Family>, trunk: Arc<Trunk>) {
     loop {
-        let Some(open) = volume.upgrade() else { return };
+        let Some(open) = family.upgrade().and_then(|family| family.any()) else { return };
         match open.sweep().await {
             Ok(()) => {}
+            // This head was; another is asked the next time, if there is one.
+            Err(StoreError::Closed) if !open.is_broken() => continue,
             Err(StoreError::Closed) => return,
             // The note is there still: it is done at the next sweep.
             Err(error) => tracing::warn!(%error, "what was freed could not be dropped yet"),
         }
         drop(open);
-        shared.sweep.notified().await;
+        trunk.sweep.notified().await;
     }
 }
 
@@ -53,7 +57,7 @@ impl Volume {
     pub async fn sweep(&self) -> Result<()> {
         const PAGE: usize = 64;
         loop {
-            let building = self.shared.building.lock().await;
+            let building = self.shared.trunk.building.lock().await;
             let page = super::rows::scan(&**self.rows().meta(), &garbage::prefix(), &[], PAGE).await?;
             if page.is_empty() {
                 return Ok(());

@@ -4,7 +4,7 @@
 //! Whatever reads is the volume's own code over other rows; whatever changes asks the caller's authority, as ever, and
 //! is refused.
 
-use super::{Config, Quota, Volume};
+use super::{Config, Quota, Used, Volume};
 use crate::api::{
     Caller, Condition, Deleted, ListPage, ListQuery, ObjectInfo, ObjectMeta, Objects, PartInfo, Put, Renamed,
     Result, Staged, Tree, UploadInfo, Watermarks, WriteAt,
@@ -30,7 +30,8 @@ pub(crate) struct View {
 impl View {
     pub(super) fn new(head: &Volume, chain: Vec<Layer>, row: &Snapshot) -> View {
         let config = Config { quota: Quota::default(), budget: None, ..head.config.clone() };
-        View { volume: head.frozen(chain, config, (row.inodes, row.blocks)), gone: false.into() }
+        let used = Used { inodes: row.inodes, blocks: row.blocks };
+        View { volume: head.frozen(chain, config, used), gone: false.into() }
     }
 
     /// From now on nothing is there any more.

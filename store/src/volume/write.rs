@@ -12,6 +12,7 @@ use super::{Held, Volume};
 use crate::api::{Caller, Result, WriteAt};
 use crate::error::StoreError;
 use crate::keys::RowError;
+use crate::keys::HeadId;
 use crate::keys::inode::{self, Inode};
 use crate::keys::map::{BLOCK, ExtentId};
 use crate::pack::{Domain, ExtentIn};
@@ -192,7 +193,7 @@ impl Volume {
         let parts = cut(start, data, chunk);
         let (starts, parts): (Vec<u64>, Vec<Bytes>) = parts.into_iter().unzip();
         let hashes = self.packs.hash_all(&parts).await?;
-        let domain = domain(cx);
+        let domain = self.domain(cx);
         let mut known: HashMap<Hash, Stored> = HashMap::new();
         let mut missing = Vec::new();
         for ((data, &hash), &at) in parts.iter().zip(&hashes).zip(&starts) {
@@ -201,7 +202,7 @@ impl Volume {
                 continue;
             }
             known.insert(hash, Stored::Before(data.clone()));
-            if self.shared.caches.place(&id).is_none() && self.stored_place(id).await?.is_none() {
+            if self.shared.trunk.places.get(&id).is_none() && self.stored_place(id).await?.is_none() {
                 missing.push(ExtentIn { domain: Domain(domain), owner: (map, at), data: data.clone(), hash });
             }
         }
@@ -219,6 +220,21 @@ impl Volume {
             .collect())
     }
 
+    /// Whose bytes a caller's may be shared with. A grantee's are shared within its share only: from the time a write
+    /// takes it must not learn what the owner has elsewhere. The same directory in a clone is another share.
+    pub(crate) fn domain(&self, cx: &Caller) -> u64 {
+        match (cx.confined, self.shared.head) {
+            (false, _) => 0,
+            (true, HeadId::FIRST) => cx.root.get(),
+            (true, head) => {
+                let both = [head.0.to_be_bytes(), cx.root.get().to_be_bytes()].concat();
+                let mut number = [0; 8];
+                number[2..].copy_from_slice(&blake3::hash(&both).as_bytes()[..6]);
+                u64::from_be_bytes(number).max(1)
+            }
+        }
+    }
+
     /// Bytes that were found stored are gone again: stores them for the change that counted on them.
     pub(crate) async fn store_again(&self, change: &mut Change, id: ExtentId) -> Result<()> {
         let missing = RowError::Missing { family: "extent", of: id.domain };
@@ -230,11 +246,6 @@ impl Volume {
     }
 }
 
-/// Whose bytes a caller's may be shared with. A grantee's are shared within its share only: from the time a write
-/// takes it must not learn what the owner has elsewhere.
-pub(crate) fn domain(cx: &Caller) -> u64 {
-    if cx.confined { cx.root.get() } else { 0 }
-}
 
 /// Cuts a run at the multiples of `chunk`; each part with where it begins.
 fn cut(start: u64, mut data: Bytes, chunk: u64) -> Vec<(u64, Bytes)> {

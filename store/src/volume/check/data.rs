@@ -2,6 +2,7 @@
 
 use super::{All, Kind, Report};
 use crate::keys::account::Account;
+use crate::keys::HeadId;
 use crate::keys::counter::Counter;
 use crate::keys::inode;
 use crate::keys::map::{BLOCK, ExtentId, Source};
@@ -15,7 +16,8 @@ pub(super) fn check(all: &All, report: &mut Report) {
     super::layers::names(all, report);
     extents(all, &refs, report);
     report.kind = Kind::Counters;
-    counters(all, report);
+    totals(all, report);
+    next_id(all, report);
     account(all, report);
 }
 
@@ -159,21 +161,32 @@ fn account(all: &All, report: &mut Report) {
     }
 }
 
-fn counters(all: &All, report: &mut Report) {
+/// What the head counts.
+pub(super) fn totals(all: &All, report: &mut Report) {
     let blocks: u64 = all.inodes.values().map(|inode| inode.blocks).sum();
-    let inodes = all.inodes.keys().map(|ino| ino.get());
-    let highest = inodes.chain(all.maps.keys().copied()).chain(all.layers.named.keys().copied()).max();
-    let highest = highest.unwrap_or(0);
-    for &(which, number) in &all.counters {
+    for &(which, head, number) in all.counters.iter().filter(|(_, head, _)| *head == all.layers.head) {
         let right = match which {
             Counter::Inodes => all.inodes.len() as u64,
             Counter::Blocks => blocks,
-            Counter::NextId => number.max(highest + 1),
             Counter::Head => number.max(1),
+            Counter::NextId => continue,
         };
-        if number != right {
-            report.repairs.counter(which, right);
-            report.say(format!("counter {which:?} says {number}, not {right}"));
-        }
+        counted(which, head, (number, right), report);
+    }
+}
+
+/// No number that is in use may come again.
+fn next_id(all: &All, report: &mut Report) {
+    let maps = all.maps.keys().chain(all.layers.named.keys()).copied();
+    let highest = maps.chain([all.layers.highest]).max().unwrap_or(0);
+    for &(which, head, number) in all.counters.iter().filter(|(which, ..)| *which == Counter::NextId) {
+        counted(which, head, (number, number.max(highest + 1)), report);
+    }
+}
+
+fn counted(which: Counter, head: HeadId, (number, right): (u64, u64), report: &mut Report) {
+    if number != right {
+        report.repairs.counter((which, head), right);
+        report.say(format!("counter {which:?} says {number}, not {right}"));
     }
 }

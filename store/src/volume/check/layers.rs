@@ -1,11 +1,11 @@
-//! Which layers show, and which rows of all layers name which map.
+//! Which layers show, in each head and snapshot, and which rows of all layers name which map.
 
 use super::{All, Kind, Report, data, tree};
 use crate::api::Result;
 use crate::keys::counter::{self, Counter};
 use crate::keys::map::Source;
 use crate::keys::snapshot::{self, Snapshot};
-use crate::keys::{Layer, RowError, TOMBSTONE, frozen, garbage, inode, layer};
+use crate::keys::{HeadId, Layer, RowError, TOMBSTONE, frozen, garbage, inode, layer};
 use crate::meta::{View, after};
 use crate::volume::rows::scan_view;
 use bytes::Bytes;
@@ -18,7 +18,12 @@ pub(super) struct Layers {
     /// Those that rows are looked for in.
     chain: BTreeSet<Layer>,
     below: BTreeMap<Layer, Option<Layer>>,
-    snapshots: Vec<(String, Snapshot)>,
+    snapshots: Vec<(HeadId, String, Snapshot)>,
+    heads: BTreeMap<HeadId, Layer>,
+    /// The head that is looked at.
+    pub(super) head: HeadId,
+    /// The highest number of an inode in any layer.
+    pub(super) highest: u64,
     /// Inodes of all layers that name a map.
     pub(super) named: BTreeMap<u64, u64>,
     /// What rows say of how many name a map.
@@ -27,10 +32,9 @@ pub(super) struct Layers {
 }
 
 impl Layers {
-    /// The head's.
-    pub(super) async fn read(view: &dyn View) -> Result<Layers> {
+    /// Those of a head.
+    pub(super) async fn read(view: &dyn View, head: HeadId) -> Result<Layers> {
         let mut layers = Layers::default();
-        let mut head = 0;
         for prefix in [layer::prefix(), snapshot::prefix(), counter::key(Counter::Head)] {
             let mut from = Vec::new();
             loop {
@@ -42,19 +46,23 @@ impl Layers {
                     match key.first() {
                         Some(b'y') => drop(layers.below.insert(layer::parse(&key)?, layer::decode(&value)?)),
                         Some(b'n') => {
-                            let name = snapshot::parse(&key)?.to_owned();
-                            layers.snapshots.push((name, snapshot::decode(&value)?));
+                            let (of, name) = snapshot::parse(&key)?;
+                            layers.snapshots.push((of, name.to_owned(), snapshot::decode(&value)?));
                         }
-                        _ => head = counter::decode(&value)?,
+                        _ => {
+                            let top = Layer(u32::try_from(counter::decode(&value)?).unwrap_or(0));
+                            layers.heads.insert(counter::parse(&key)?.1, top);
+                        }
                     }
                 }
             }
         }
-        layers.look_from(Layer(u32::try_from(head).unwrap_or(0)));
+        layers.look_from(head, layers.heads.get(&head).copied().unwrap_or_default());
         Ok(layers)
     }
 
-    fn look_from(&mut self, top: Layer) {
+    fn look_from(&mut self, head: HeadId, top: Layer) {
+        self.head = head;
         self.chain.clear();
         let mut next = Some(top);
         while let Some(layer) = next.filter(|layer| self.below.contains_key(layer)) {
@@ -87,6 +95,7 @@ impl Layers {
         }
         let number = key.get(1..5).and_then(<[u8]>::first_chunk).ok_or(RowError::Value("layer"))?;
         if key.first() == Some(&b'i') && value != TOMBSTONE {
+            self.highest = self.highest.max(inode::parse(key)?.1.get());
             let row = inode::decode(value)?;
             if row.kind == FileKind::File {
                 *self.named.entry(row.map).or_default() += 1;
@@ -98,9 +107,9 @@ impl Layers {
 
 /// Holds every snapshot against itself.
 pub(super) async fn snapshots(view: &dyn View, all: &All, report: &mut Report) -> Result<()> {
-    for (name, row) in &all.layers.snapshots {
+    for (of, name, row) in &all.layers.snapshots {
         let mut layers = Layers { named: BTreeMap::new(), ..all.layers.clone() };
-        layers.look_from(row.layer);
+        layers.look_from(*of, row.layer);
         let mut found = Report { kind: Kind::Namespace, ..Report::default() };
         let mut then = All::read_through(view, layers, &mut found).await?;
         // Uploads under way are the volume's.
@@ -118,10 +127,36 @@ pub(super) async fn snapshots(view: &dyn View, all: &All, report: &mut Report) -
         }
         for finding in found.findings {
             report.kind = finding.kind;
-            report.say(format!("snapshot {name}: {}", finding.what));
+            let of = said_of(&all.layers, *of);
+            report.say(format!("snapshot {name}{of}: {}", finding.what));
         }
     }
     Ok(())
+}
+
+/// Holds every head but the one that is looked at against itself.
+pub(super) async fn heads(view: &dyn View, all: &All, report: &mut Report) -> Result<()> {
+    for (&head, &top) in all.layers.heads.iter().filter(|(head, _)| **head != all.layers.head) {
+        let mut layers = Layers { named: BTreeMap::new(), ..all.layers.clone() };
+        layers.look_from(head, top);
+        let mut found = Report { kind: Kind::Namespace, ..Report::default() };
+        let then = All::read_through(view, layers, &mut found).await?;
+        tree::check(&then, &mut found);
+        data::owners(&then, &mut found);
+        found.kind = Kind::Counters;
+        data::totals(&then, &mut found);
+        report.repairs.counters_of(&found.repairs);
+        let of = said_of(&all.layers, head);
+        for finding in found.findings {
+            report.kind = finding.kind;
+            report.say(format!("in the tree{of}: {}", finding.what));
+        }
+    }
+    Ok(())
+}
+
+fn said_of(layers: &Layers, head: HeadId) -> String {
+    if head == layers.head { String::new() } else { format!(" of head {head}") }
 }
 
 /// Holds what is said of how many rows name a map against those rows.

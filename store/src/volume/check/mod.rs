@@ -11,7 +11,7 @@
 //! ```
 //!
 //! It keeps the rows in memory: about half a kilobyte for each inode. The head is held against itself through its layers,
-//! then each snapshot through its own; maps and references are counted once, over the rows of all layers ([`layers`]).
+//! then each other head and each snapshot through its own; maps and references are counted once, over the rows of all layers ([`layers`]).
 
 use super::Volume;
 use super::rows::scan_view;
@@ -21,12 +21,12 @@ use crate::keys::dentry::Dentry;
 use crate::keys::extent::Extent;
 use crate::keys::inode::Inode;
 use crate::keys::map::{ExtentId, Row};
-use crate::keys::orphan::Orphan;
+use crate::keys::orphan::{Orphan, Why};
 use crate::keys::part::Part;
 use crate::keys::side::Side;
 use crate::keys::upload::Upload;
 use crate::keys::{
-    RowError, TOMBSTONE, account, backlink, counter, dentry, extent, inode, map, object, orphan, pack, part,
+    HeadId, RowError, TOMBSTONE, account, backlink, counter, dentry, extent, inode, map, object, orphan, pack, part,
     side, symlink, upload, xattr,
 };
 use crate::meta::after;
@@ -60,7 +60,9 @@ struct All {
     packs: BTreeMap<u128, u64>,
     uploads: BTreeMap<[u8; 16], Upload>,
     parts: BTreeMap<([u8; 16], u16), Part>,
-    counters: Vec<(counter::Counter, u64)>,
+    counters: Vec<(counter::Counter, HeadId, u64)>,
+    /// Uploads of other heads.
+    foreign: BTreeSet<[u8; 16]>,
     account: Option<Account>,
     /// Entries found twice under one name, as a file and as a directory.
     twice: Vec<(Ino, Bytes)>,
@@ -131,15 +133,23 @@ impl All {
                 self.packs.insert(pack::parse(key)?, pack::decode(value)?);
             }
             Some(b'u') => {
-                let (_, _, id) = upload::parse(key)?;
+                let (head, _, _, id) = upload::parse(key)?;
                 let id = crate::objects::id_bytes(id).map_err(|_| RowError::Value("upload"))?;
-                self.uploads.insert(id, upload::decode(value)?);
+                let row = upload::decode(value)?;
+                if head == self.layers.head {
+                    self.uploads.insert(id, row);
+                } else {
+                    self.foreign.insert(id);
+                }
             }
             Some(b'q') => {
                 self.parts.insert(part::parse(key)?, part::decode(value)?);
             }
             Some(b'a') => self.account = Some(account::decode(value)?),
-            Some(b'c') => self.counters.push((counter::parse(key)?, counter::decode(value)?)),
+            Some(b'c') => {
+                let (which, head) = counter::parse(key)?;
+                self.counters.push((which, head, counter::decode(value)?));
+            }
             Some(b'y' | b'n' | b'f' | b'g') => {}
             _ => return Err(RowError::Key { family: "any", key: key.escape_ascii().to_string() }),
         }
@@ -148,9 +158,9 @@ impl All {
 }
 
 impl All {
-    /// Every row of a view.
-    async fn read(view: &dyn crate::meta::View, report: &mut Report) -> Result<All> {
-        All::read_through(view, layers::Layers::read(view).await?, report).await
+    /// Every row of a view, those with layers as a head shows them.
+    async fn read(view: &dyn crate::meta::View, head: HeadId, report: &mut Report) -> Result<All> {
+        All::read_through(view, layers::Layers::read(view, head).await?, report).await
     }
 
     /// Every row of a view, those with layers as they show through some.
@@ -211,6 +221,14 @@ impl All {
                 self.twice.push((parent, name));
             }
         }
+        let foreign = std::mem::take(&mut self.foreign);
+        self.parts.retain(|(upload, _), _| !foreign.contains(upload));
+        if self.layers.head != HeadId::FIRST {
+            // Of its source, at the time it was cloned: the next purge takes them away.
+            let parts: BTreeSet<Ino> = self.parts.values().map(|part| part.ino).collect();
+            let lost = self.orphans.iter_mut().filter(|(ino, orphan)| orphan.why == Why::Part && !parts.contains(ino));
+            lost.for_each(|(_, orphan)| orphan.why = Why::Staged);
+        }
         for (ino, _) in std::mem::take(&mut self.attributes) {
             *self.xattrs.entry(ino).or_default() += 1;
         }
@@ -248,7 +266,8 @@ impl Volume {
         self.alive()?;
         let mut report = Report { kind: Kind::Rows, ..Report::default() };
         let view = self.rows().meta().view().await?;
-        let all = All::read(&*view, &mut report).await?;
+        let all = All::read(&*view, self.head_id(), &mut report).await?;
+        layers::heads(&*view, &all, &mut report).await?;
         layers::snapshots(&*view, &all, &mut report).await?;
         drop(view);
         report.kind = Kind::Rows;

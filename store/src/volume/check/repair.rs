@@ -9,7 +9,7 @@ use crate::keys::account::{self, Account};
 use crate::keys::counter::{self, Counter};
 use crate::keys::extent::{self, Extent};
 use crate::keys::map::ExtentId;
-use crate::keys::{backlink, object, orphan, pack, symlink, xattr};
+use crate::keys::{HeadId, backlink, object, orphan, pack, symlink, xattr};
 use crate::meta::{Batch, Meta, after, prefix_end};
 use crate::volume::Volume;
 use mooring_protocol::types::Ino;
@@ -21,7 +21,7 @@ const STEP: usize = 4096;
 /// What a check found that can be mended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Repairs {
-    counters: Vec<(Counter, u64)>,
+    counters: Vec<((Counter, HeadId), u64)>,
     live: BTreeMap<u128, Option<u64>>,
     extents: Vec<(ExtentId, Extent)>,
     account: Option<Account>,
@@ -34,8 +34,13 @@ impl Repairs {
         (self.counters.len() + self.live.len() + self.extents.len() + account) as u64 + self.strays
     }
 
-    pub(super) fn counter(&mut self, which: Counter, right: u64) {
+    pub(super) fn counter(&mut self, which: (Counter, HeadId), right: u64) {
         self.counters.push((which, right));
+    }
+
+    /// Also those that were found for another head.
+    pub(super) fn counters_of(&mut self, other: &Repairs) {
+        self.counters.extend_from_slice(&other.counters);
     }
 
     pub(super) fn account(&mut self, right: Account) {
@@ -57,8 +62,8 @@ impl Repairs {
 
     fn batches(&self) -> Vec<Batch> {
         let mut ops = Batch::new();
-        for (which, right) in &self.counters {
-            ops.put(counter::key(*which), counter::encode(*right));
+        for ((which, head), right) in &self.counters {
+            ops.put(counter::of(*which, *head), counter::encode(*right));
         }
         if let Some(right) = &self.account {
             ops.put(account::key(), account::encode(right));
@@ -102,7 +107,7 @@ impl Volume {
                 meta.commit(batch).await?;
             }
             if report.repairs.strays > 0 {
-                remove_strays(&**meta).await?;
+                remove_strays(&**meta, self.head_id()).await?;
             }
             meta.sync().await?;
             report = self.check_with(options, progress).await?;
@@ -112,9 +117,9 @@ impl Volume {
 }
 
 /// Removes rows that belong to inodes that are not there.
-async fn remove_strays(meta: &dyn Meta) -> Result<()> {
-    let all = All::read(&*meta.view().await?, &mut Report::default()).await?;
-    // With snapshots an inode that is gone from the head may be there in one of them.
+async fn remove_strays(meta: &dyn Meta, head: HeadId) -> Result<()> {
+    let all = All::read(&*meta.view().await?, head, &mut Report::default()).await?;
+    // With snapshots or clones an inode that is gone from the head may be there in one of them.
     if !all.layers.is_single() {
         return Ok(());
     }

@@ -101,7 +101,7 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// How many there were in all.
     pub total: u64,
-    /// Inodes there are.
+    /// Inodes that the head shows.
     pub inodes: u64,
     /// Inodes without a name.
     pub orphans: u64,

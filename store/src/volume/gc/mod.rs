@@ -24,10 +24,11 @@
 //! An extent that does not check is left where it is, and so is its pack.
 //!
 //! # When
-//! One task per volume sleeps until a commit takes bytes out of a pack. It works in small steps with pauses that keep to
+//! One task per volume, whatever its heads, sleeps until a commit takes bytes out of a pack. It works in small steps with pauses that keep to
 //! the rate, and holds the volume only during a step. [`plan`] says which packs.
 
 use super::Volume;
+use super::family::Family;
 use crate::api::Result;
 use crate::error::StoreError;
 use crate::pack::{Entry, PackId};
@@ -153,11 +154,11 @@ pub(crate) struct Collector {
 }
 
 impl Collector {
-    pub(crate) fn start(volume: &Arc<Volume>) -> Collector {
+    pub(crate) fn start(family: &Arc<Family>, volume: &Volume) -> Collector {
         let gc = volume.gc.clone();
         let config = volume.config.gc;
         let run = !config.interval.is_zero();
-        let task = run.then(|| tokio::spawn(work(gc.clone(), config, Arc::downgrade(volume))));
+        let task = run.then(|| tokio::spawn(work(gc.clone(), config, Arc::downgrade(family))));
         Collector { gc, task: Mutex::new(task) }
     }
 
@@ -181,7 +182,7 @@ impl Drop for Collector {
     }
 }
 
-async fn work(gc: Arc<Gc>, config: GcConfig, volume: Weak<Volume>) {
+async fn work(gc: Arc<Gc>, config: GcConfig, family: Weak<Family>) {
     // What an earlier process left is looked for first.
     let mut again = true;
     loop {
@@ -196,14 +197,17 @@ async fn work(gc: Arc<Gc>, config: GcConfig, volume: Weak<Volume>) {
             if gc.paused.load(Ordering::Acquire) {
                 break false;
             }
-            let Some(volume) = volume.upgrade() else { return };
+            let Some(volume) = family.upgrade().and_then(|family| family.any()) else { return };
             gc.working.store(true, Ordering::Release);
             let step = volume.gc_step(config.bytes_per_second > 0, false).await;
+            let over = volume.is_broken();
             drop(volume);
             match step {
                 Ok(Step::Did(bytes)) => gc.sleep(pause(bytes, config.bytes_per_second)).await,
                 Ok(Step::Later) => break true,
                 Ok(Step::Nothing) => break false,
+                // This head was closed; another is asked the next time, if there is one.
+                Err(StoreError::Closed) if !over => {}
                 Err(StoreError::Closed | StoreError::Fenced) => return,
                 Err(error) => {
                     tracing::warn!(
@@ -324,7 +328,7 @@ impl Volume {
     /// Every pack and what of it is live. Pins first: see the module documentation.
     fn seen_packs(&self) -> Vec<plan::Seen> {
         let packs = self.packs.list();
-        let live = self.shared.live.read();
+        let live = self.shared.trunk.live.read();
         let seen = packs.into_iter().map(|pack| plan::Seen {
             id: pack.id,
             bytes: pack.bytes,
