@@ -90,7 +90,9 @@ pub enum StoreError {
         source: Cause,
     },
     /// The volume has no such head: it was removed, or made after the state the volume was rebuilt from.
-    #[error("the volume has no head {0}: it was removed, or cloned after the state that the volume was rebuilt from")]
+    #[error(
+        "the volume has no head {0}: it was removed, or cloned after the state that the volume was rebuilt from"
+    )]
     NoSuchHead(u64),
     /// Another gateway has taken the volume over.
     #[error("the volume was taken over by another gateway")]

@@ -8,8 +8,8 @@ use mooring_protocol::types::{FileKind, Ino, Name, Time};
 use mooring_store::api::ObjectMeta;
 use mooring_store::keys::map::{ExtentId, Row, Source};
 use mooring_store::keys::{
-    HeadId, Layer, RowError, TOMBSTONE, backlink, counter, dentry, extent, frozen, garbage, inode, layer, map,
-    object, orphan, pack, part, side, snapshot, symlink, upload, xattr,
+    HeadId, Layer, RowError, TOMBSTONE, backlink, counter, dentry, extent, frozen, garbage, inode, layer,
+    map, object, orphan, pack, part, side, snapshot, symlink, upload, xattr,
 };
 use mooring_store::pack::{ExtentRef, PackId};
 
@@ -190,7 +190,10 @@ fn rows_of_bytes() -> Vec<(&'static str, Vec<u8>, Bytes)> {
     let created = Time { secs: 9, nanos: 1 };
     let value = snapshot::Snapshot { view: 5, layer: LAYER, created, inodes: 300, blocks: 70_000 };
     assert_eq!(snapshot::decode(&snapshot::encode(&value)).unwrap(), value);
-    assert_eq!(snapshot::parse(&snapshot::key(HeadId::FIRST, "daily-1")).unwrap(), (HeadId::FIRST, "daily-1"));
+    assert_eq!(
+        snapshot::parse(&snapshot::key(HeadId::FIRST, "daily-1")).unwrap(),
+        (HeadId::FIRST, "daily-1")
+    );
     rows.push(("snapshot", snapshot::key(HeadId::FIRST, "daily-1"), snapshot::encode(&value)));
     assert_eq!(snapshot::parse(&snapshot::key(CLONE, "daily-1")).unwrap(), (CLONE, "daily-1"));
     rows.push(("snapshot", snapshot::key(CLONE, "daily-1"), snapshot::encode(&value)));

@@ -23,6 +23,35 @@ fn check_name(name: &str) -> Result<()> {
     }
 }
 
+impl Oracle {
+    /// Another tree that is what this one is, or was in a snapshot.
+    ///
+    /// # Errors
+    /// Those of [`crate::volume::Volume::clone_head`].
+    pub fn clone_tree(&self, cx: &Caller, from: Option<&str>) -> Result<Oracle> {
+        may_change(cx)?;
+        from.map_or(Ok(()), check_name)?;
+        let then = match from {
+            Some(name) => self.snapshots.lock().get(name).map(|(state, _)| state.clone()),
+            None => Some(self.state().clone()),
+        };
+        let then = then.ok_or(StoreError::NotFound)?;
+        let oracle = Oracle::with(fresh(then), false);
+        Ok(oracle.with_min_part_bytes(self.min_part_bytes))
+    }
+}
+
+/// A state that nobody has at hand: handles and uploads under way are none of it.
+fn fresh(then: State) -> State {
+    let mut state = State { uploads: BTreeMap::new(), ..then };
+    for node in state.nodes.values_mut() {
+        (node.pins, node.staged, node.part) = (0, false, false);
+    }
+    let all: Vec<_> = state.nodes.keys().copied().collect();
+    all.into_iter().for_each(|ino| state.reap(ino));
+    state
+}
+
 #[async_trait]
 impl Snapshots for Oracle {
     async fn snapshot_create(&self, cx: &Caller, name: &str) -> Result<SnapshotInfo> {
@@ -64,12 +93,7 @@ impl Snapshots for Oracle {
         let then = then.ok_or(StoreError::NotFound)?;
         let mut state = self.state();
         let (next, operations) = (state.next, state.operations);
-        *state = State { next, operations, uploads: BTreeMap::new(), ..then };
-        for node in state.nodes.values_mut() {
-            (node.pins, node.staged, node.part) = (0, false, false);
-        }
-        let all: Vec<_> = state.nodes.keys().copied().collect();
-        all.into_iter().for_each(|ino| state.reap(ino));
+        *state = fresh(State { next, operations, ..then });
         Ok(())
     }
 

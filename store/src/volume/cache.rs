@@ -156,7 +156,6 @@ impl Caches {
     pub(crate) fn set_dentry(&self, parent: Ino, name: Bytes, dentry: Option<Dentry>) {
         self.shared.dentries.insert((self.owner(), parent, name), dentry);
     }
-
 }
 
 /// What a volume has of the cached places of extents, for all its heads and snapshots.

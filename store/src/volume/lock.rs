@@ -56,11 +56,7 @@ pub(crate) enum Gate {
 impl Locks {
     /// `world` is that of all heads.
     pub(crate) fn new(world: Arc<RwLock<()>>) -> Locks {
-        Locks {
-            stripes: (0..STRIPES).map(|_| Arc::default()).collect(),
-            gate: Arc::default(),
-            world,
-        }
+        Locks { stripes: (0..STRIPES).map(|_| Arc::default()).collect(), gate: Arc::default(), world }
     }
 
     /// Takes `write` exclusively and `read` shared.

@@ -11,8 +11,8 @@ use super::map::{Piece, block_end, block_start};
 use super::{Held, Volume};
 use crate::api::{Caller, Result, WriteAt};
 use crate::error::StoreError;
-use crate::keys::RowError;
 use crate::keys::HeadId;
+use crate::keys::RowError;
 use crate::keys::inode::{self, Inode};
 use crate::keys::map::{BLOCK, ExtentId};
 use crate::pack::{Domain, ExtentIn};
@@ -245,7 +245,6 @@ impl Volume {
         Ok(())
     }
 }
-
 
 /// Cuts a run at the multiples of `chunk`; each part with where it begins.
 fn cut(start: u64, mut data: Bytes, chunk: u64) -> Vec<(u64, Bytes)> {

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod files;
+mod heads;
 mod objects;
 mod snapshots;
 #[path = "../volumes/mod.rs"]
@@ -21,6 +22,7 @@ use mooring_store::api::{
     Caller, Condition, ListQuery, ObjectMeta, Objects, PartInfo, Result, Snapshots, Staged, Tree, WriteAt,
 };
 use mooring_store::error::StoreError;
+use mooring_store::keys::HeadId;
 use mooring_store::oracle::Oracle;
 use mooring_store::volume::{Config, GcConfig, LocalOptions, Volume};
 use std::collections::BTreeMap;
@@ -46,6 +48,10 @@ struct Run {
     copies: u32,
     volume: Arc<Volume>,
     oracle: Arc<Oracle>,
+    /// The heads that are not looked at now.
+    others: Vec<heads::Head>,
+    /// Every number of a head there was.
+    heads: Vec<HeadId>,
     now: i64,
     nodes: Vec<Pair>,
     pins: Vec<Pair>,
@@ -119,6 +125,8 @@ impl Run {
             copies: 0,
             volume,
             oracle,
+            others: Vec::new(),
+            heads: vec![HeadId::FIRST],
             now,
             nodes: vec![(Ino::ROOT, Ino::ROOT)],
             pins: Vec::new(),
@@ -218,6 +226,7 @@ impl Run {
             90..=93 => self.list().await,
             94..=96 => self.multipart().await,
             97 => self.collect().await,
+            98 => self.change_heads().await,
             _ => self.look().await,
         }
     }
@@ -259,6 +268,7 @@ impl Run {
         }
         assert_eq!(one.len(), two.len());
         self.compare_snapshots().await;
+        self.compare_heads().await;
         let report = self.volume.check().await.unwrap();
         assert_eq!(report.findings, []);
     }
@@ -267,9 +277,10 @@ impl Run {
     async fn die(&mut self) {
         let copy = self.left_behind();
         self.log.push("the process dies".into());
-        self.volume.close().await.unwrap();
-        self.reopen(&copy).await;
+        let ids = self.close_all().await;
+        self.reopen(&copy, &ids).await;
         self.oracle.restart();
+        self.others.iter().for_each(|head| head.oracle.restart());
         self.compare().await;
     }
 
@@ -280,13 +291,6 @@ impl Run {
         let done = std::process::Command::new("cp").arg("-a").arg(from).arg(&to).status().unwrap();
         assert!(done.success());
         to
-    }
-
-    async fn reopen(&mut self, dir: &Path) {
-        self.volume = Volume::open_local(with_small_parts(dir)).await.unwrap();
-        self.volume.purge_orphans().await.unwrap();
-        self.pins.clear();
-        self.staged.clear();
     }
 }
 
@@ -308,11 +312,12 @@ async fn run(seed: u64) {
             run.step().await;
         }
         run.compare().await;
+        run.switch();
         if round % 4 == 3 {
             run.die().await;
         }
     }
-    run.volume.close().await.unwrap();
+    run.close_all().await;
 }
 
 /// Bytes of each journal file up to its last that is not zero.
@@ -334,7 +339,7 @@ async fn lose_power(seed: u64) {
     run.volume.sync().await.unwrap();
     let mut synced = journal(&dir.path().join("0"));
     let recorder = Recorder::start(&dir.path().join("0"));
-    let mut states = vec![dump(&*run.oracle, &run.known).await];
+    let mut states = vec![run.oracles().await];
     for _ in 0..20 {
         // A copy that is cut off may have copied a beginning; everything else is one commit.
         let copies = 59..=62;
@@ -344,7 +349,10 @@ async fn lose_power(seed: u64) {
             // It has synced, and may have deleted what the journal named before.
             synced = journal(&dir.path().join("0"));
         }
-        states.push(dump(&*run.oracle, &run.known).await);
+        states.push(run.oracles().await);
+        if run.below(4) == 0 {
+            run.switch();
+        }
     }
     let left = run.left_behind();
     for (file, end) in journal(&left) {
@@ -364,15 +372,16 @@ async fn lose_power(seed: u64) {
         recorder.image(&image, loss, &run.random);
         images.push((image, format!("{loss:?}")));
     }
-    run.volume.close().await.unwrap();
+    run.close_all().await;
     drop(recorder);
     for (image, what) in images {
         run.log.push(format!("the power goes: {what}"));
-        run.reopen(&image).await;
-        let found = dump(&*run.volume, &run.known).await;
-        assert!(states.contains(&found), "{what}: the tree is none that was: {found:#?}");
-        assert_eq!(run.volume.check().await.unwrap().findings, []);
-        run.volume.close().await.unwrap();
+        let (found, heads) = run.trees_of(&image).await;
+        assert!(states.contains(&found), "{what}: the trees are none that were: {found:#?}");
+        for head in &heads {
+            assert_eq!(head.check().await.unwrap().findings, []);
+            head.close().await.unwrap();
+        }
     }
 }
 

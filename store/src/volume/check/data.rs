@@ -1,8 +1,8 @@
 //! Maps against inodes, extents against maps, packs against extents, totals.
 
 use super::{All, Kind, Report};
-use crate::keys::account::Account;
 use crate::keys::HeadId;
+use crate::keys::account::Account;
 use crate::keys::counter::Counter;
 use crate::keys::inode;
 use crate::keys::map::{BLOCK, ExtentId, Source};

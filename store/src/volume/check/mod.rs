@@ -26,8 +26,8 @@ use crate::keys::part::Part;
 use crate::keys::side::Side;
 use crate::keys::upload::Upload;
 use crate::keys::{
-    HeadId, RowError, TOMBSTONE, account, backlink, counter, dentry, extent, inode, map, object, orphan, pack, part,
-    side, symlink, upload, xattr,
+    HeadId, RowError, TOMBSTONE, account, backlink, counter, dentry, extent, inode, map, object, orphan,
+    pack, part, side, symlink, upload, xattr,
 };
 use crate::meta::after;
 use bytes::Bytes;
@@ -226,7 +226,10 @@ impl All {
         if self.layers.head != HeadId::FIRST {
             // Of its source, at the time it was cloned: the next purge takes them away.
             let parts: BTreeSet<Ino> = self.parts.values().map(|part| part.ino).collect();
-            let lost = self.orphans.iter_mut().filter(|(ino, orphan)| orphan.why == Why::Part && !parts.contains(ino));
+            let lost = self
+                .orphans
+                .iter_mut()
+                .filter(|(ino, orphan)| orphan.why == Why::Part && !parts.contains(ino));
             lost.for_each(|(_, orphan)| orphan.why = Why::Staged);
         }
         for (ino, _) in std::mem::take(&mut self.attributes) {
