@@ -12,7 +12,7 @@ use mooring_protocol::types::Time;
 use mooring_s3::{BucketEntry, Buckets, Identity};
 use mooring_store::api::{Caller, ListQuery, Objects};
 use mooring_store::error::StoreError;
-use mooring_store::realm::{Attach, Bucket, Durability, RealmError};
+use mooring_store::realm::{Attach, Bucket, Doomed, Durability, RealmError};
 
 use crate::core::coherent::OneShot;
 use crate::core::gate::Gate;
@@ -170,7 +170,7 @@ pub async fn remove(core: &Arc<Core>, owner: &TenantId, name: &BucketName) -> Re
         let row = core.realm().bucket_rm(&owner, &name).await?;
         core.reload().await?;
         core.doors_changed(&owner).await;
-        core.remove_volume(&owner, row.volume).await?;
+        core.remove_volume(&Doomed::of(&row)).await?;
         tracing::info!(%owner, bucket = %name, volume = %row.volume, "bucket removed");
         Ok(())
     })

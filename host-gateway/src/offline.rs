@@ -72,18 +72,22 @@ impl Offline {
         if bucket.external.is_some() {
             return Err(ApiError::Local(format!("bucket {name} is kept by another store, which checks it")));
         }
-        let keys = realm.tenant_key(tenant).await.map_err(local)?.volume(bucket.volume);
+        let keys = realm.tenant_key(tenant).await.map_err(local)?.volume(bucket.place());
         let options = LocalOptions {
-            dir: store.data.volume(tenant, bucket.volume),
+            dir: store.data.volume(tenant, bucket.place()),
             keys,
             memory,
             random: store.random,
             clock: store.clock,
-            config: Config { label: Some(format!("{tenant}/{name}")), ..Config::default() },
+            config: Config {
+                head: bucket.head(),
+                label: Some(format!("{tenant}/{name}")),
+                ..Config::default()
+            },
         };
         let named = format!("{tenant}/{name}");
         let store = backing.map(|backing| StoreOptions {
-            place: backing.volume(tenant, bucket.volume),
+            place: backing.volume(tenant, bucket.place()),
             local: options.clone(),
             class: bucket.durability,
             accept_loss: settings.store.accept_loss().contains(&named),

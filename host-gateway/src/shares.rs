@@ -335,6 +335,10 @@ pub fn core_failure(error: CoreError) -> ApiFailure {
     match error {
         CoreError::Realm(error) => failure(error),
         external @ CoreError::External(_) => ApiFailure::invalid(external),
+        none @ CoreError::NoSuchSnapshot { .. } => ApiFailure::not_found(none),
+        CoreError::Volume { source: full @ StoreError::QuotaExceeded, .. } => {
+            ApiFailure::conflict(full.to_string())
+        }
         CoreError::Volume { source: StoreError::NotFound, .. } => ApiFailure::not_found("that name"),
         CoreError::Volume { source: StoreError::Exists, .. } => ApiFailure::exists("that name"),
         CoreError::Volume { source: StoreError::Invalid(why) | StoreError::Unsupported(why), .. } => {

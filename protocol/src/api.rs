@@ -12,7 +12,7 @@ mod trash;
 
 pub use durability::Durability;
 pub use keys::{DataKey, KeyRotated, MasterKeyPlace, MasterKeyRotate, MasterKeyRotated, MasterKeyStatus};
-pub use snapshots::{Snapshot, SnapshotCreate, SnapshotSchedule};
+pub use snapshots::{BucketClone, Snapshot, SnapshotCreate, SnapshotSchedule};
 pub use space::{BucketShow, GcAction, GcDone, GcRequest, GcShow, Limit, QuotaChange, QuotaUse};
 pub use status::{GatewayStatus, HomeStatus, SessionStatus, VolumeStatus};
 pub use trash::{TrashEmptied, TrashEntry, TrashPage, TrashRestore, TrashRestored, TrashSet};
@@ -68,6 +68,9 @@ pub struct Bucket {
     pub volume: String,
     /// RFC 3339.
     pub created: String,
+    /// A clone's: the volume it shares with the bucket it was cloned from, 16 hex digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within: Option<String>,
     /// Where it is, when it lies in another S3 service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external: Option<External>,

@@ -1,4 +1,4 @@
-//! What a clone of a file and a snapshot of a bucket cost, small and large. Prints a table; nothing is asserted.
+//! What a clone of a file, and a snapshot and a clone of a bucket cost, small and large. Prints a table; nothing is asserted.
 //!
 //! `cargo bench -p mooring-store --bench snapshots -- [GiB of the large file] [files of the large bucket]`, by default 100
 //! and 100,000. The large file is written row by row: 128 KiB of it are one row and one reference, as if its bytes had
@@ -17,7 +17,8 @@ use bytes::Bytes;
 use mooring_policy::rng::{Random, SeededRandom};
 use mooring_protocol::types::{Ino, NewNode};
 use mooring_store::api::{Caller, Snapshots, Tree, WriteAt};
-use mooring_store::volume::Volume;
+use mooring_store::keys::HeadId;
+use mooring_store::volume::{Config, Quota, Volume};
 use std::sync::Arc;
 use std::time::Instant;
 use volumes::{name, options, owner};
@@ -104,6 +105,39 @@ async fn snapshots(volume: &Volume, files: u64) {
     show(&format!("snapshot of {files} files"), times.0);
     show(&format!("restore of {files} files"), times.1);
     show(&format!("removal of a snapshot of {files} files"), times.2);
+    heads(volume, files).await;
+}
+
+async fn heads(volume: &Volume, files: u64) {
+    let mut times = [Vec::new(), Vec::new(), Vec::new(), Vec::new()];
+    for n in 0..TIMES {
+        let (head, mut begun) = (HeadId(files + n as u64), Instant::now());
+        let mut took = |what: usize| {
+            times[what].push(begun.elapsed().as_secs_f64());
+            begun = Instant::now();
+        };
+        volume.clone_head(&owner(), None, head, Quota::default()).await.unwrap();
+        took(0);
+        let clone = volume.open_head(Config { head, ..Config::default() }).await.unwrap();
+        took(1);
+        let dir = clone.readdir(&owner(), Ino::ROOT, b"", 1, false).await.unwrap().0.remove(0);
+        let node = NewNode::File { open: None };
+        clone.create(&owner(), dir.ino, &name("new"), 0o644, (0, 0), &node).await.unwrap();
+        took(2);
+        clone.close().await.unwrap();
+        took(3);
+        volume.remove_head(head).await.unwrap();
+        took(3);
+    }
+    let what = [
+        "clone of a bucket of",
+        "opening a clone of",
+        "first listing and create in one of",
+        "closing or removing one of",
+    ];
+    for (what, times) in what.into_iter().zip(times) {
+        show(&format!("{what} {files} files"), times);
+    }
 }
 
 async fn fill(volume: &Arc<Volume>, files: std::ops::Range<u64>) {

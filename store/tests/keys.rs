@@ -290,7 +290,7 @@ async fn a_removed_tenants_keys_are_in_no_file_and_its_data_opens_to_nobody() {
             (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect();
         assert_eq!(holders(dir.path(), &bytes), Vec::<PathBuf>::new());
     }
-    let id = realm.doomed_volumes().await.unwrap()[0].1;
+    let id = realm.doomed_volumes().await.unwrap()[0].volume;
     assert!(matches!(in_use.volume(id).pack(1), Err(SealError::NoGeneration { .. })), "also in memory");
     assert!(matches!(realm.tenant_key(&acme()).await, Err(RealmError::NoSuchTenant(_))));
     realm.tenant_key(&"globex".parse().unwrap()).await.unwrap();

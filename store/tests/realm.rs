@@ -13,7 +13,7 @@ use mooring_policy::time::Timestamp;
 use mooring_policy::token::{self, sign_grant, verify_grant};
 use mooring_store::backend::DataDir;
 use mooring_store::meta::BlockCache;
-use mooring_store::realm::{Channel, Durability, Realm, RealmError, RealmOptions};
+use mooring_store::realm::{Channel, Doomed, Durability, Realm, RealmError, RealmOptions};
 use mooring_store::seal::{MasterKey, SealError};
 use std::path::Path;
 use std::sync::Arc;
@@ -78,7 +78,7 @@ async fn tenants_and_buckets_live_and_die() {
     ));
     realm.bucket_rm(&acme, &bucket("photos")).await.unwrap();
     assert!(matches!(realm.bucket(&acme, &bucket("photos")).await, Err(RealmError::NoSuchBucket(..))));
-    assert_eq!(realm.doomed_volumes().await.unwrap(), [(acme.clone(), photos.volume)]);
+    assert_eq!(realm.doomed_volumes().await.unwrap(), [Doomed::of(&photos)]);
     realm.close().await.unwrap();
     drop(realm);
 

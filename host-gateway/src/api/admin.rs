@@ -61,7 +61,7 @@ pub(super) async fn tenant_rm(
         removed.map_err(|e| failure(e).try_next(format!("mooring-gateway tenant rm {name} --with-data")))?;
     api.core.reload().await.map_err(core_failure)?;
     tracing::info!(tenant = %name, volumes = volumes.len(), "tenant removed, its keys destroyed");
-    api.core.remove_later(volumes.into_iter().map(|volume| (name.clone(), volume)).collect());
+    api.core.remove_later(volumes);
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -5,9 +5,10 @@ use axum::extract::{Path, Query, State};
 use http::StatusCode;
 use mooring_policy::ids::BucketName;
 use mooring_protocol::api::{
-    Bucket, BucketCreate, BucketShow, Durability, GcDone, GcRequest, QuotaChange, QuotaUse,
+    Bucket, BucketClone, BucketCreate, BucketShow, Durability, GcDone, GcRequest, QuotaChange, QuotaUse,
 };
 use mooring_store::realm;
+use mooring_store::volume::Quota;
 use serde::Deserialize;
 
 use super::Api;
@@ -15,6 +16,7 @@ use super::asker::Asker;
 use super::error::ApiFailure;
 use super::external;
 use crate::buckets;
+use crate::core::clones::clone_bucket;
 use crate::shares::{core_failure, failure};
 use crate::space;
 
@@ -24,6 +26,7 @@ fn row(b: &realm::Bucket) -> Bucket {
         name: b.name.clone(),
         volume: b.volume.to_string(),
         created: b.created.to_string(),
+        within: b.within.map(|volume| volume.to_string()),
         external: b.external.clone().map(external::shown),
     }
 }
@@ -65,6 +68,21 @@ pub(super) async fn create(
         space::bucket_quota(&api.core, me, &body.name, &body.quota).await.map_err(core_failure)?;
     }
     Ok((StatusCode::CREATED, Json(row(&made))))
+}
+
+pub(super) async fn clone(
+    State(api): State<Api>,
+    asker: Asker,
+    Path(source): Path<BucketName>,
+    Json(body): Json<BucketClone>,
+) -> Result<(StatusCode, Json<Bucket>), ApiFailure> {
+    let me = asker.whole()?;
+    if !body.quota.is_empty() && !asker.is_operator() {
+        return Err(ApiFailure::denied("limits are the operator's to set"));
+    }
+    let quota = space::changed(Quota::default(), &body.quota);
+    let made = clone_bucket(&api.core, me, &source, body.snapshot, (&body.name, quota)).await;
+    Ok((StatusCode::CREATED, Json(row(&made.map_err(core_failure)?))))
 }
 
 pub(super) async fn show(

@@ -83,6 +83,7 @@ fn routes() -> Router<Api> {
         .route("/v1/whoami", get(asker::whoami))
         .route("/v1/buckets", get(buckets::list).post(buckets::create))
         .route("/v1/buckets/{name}", get(buckets::show).delete(buckets::remove))
+        .route("/v1/buckets/{name}/clone", post(buckets::clone))
         .route("/v1/buckets/{name}/snapshots", get(snapshots::list).post(snapshots::create))
         .route("/v1/buckets/{name}/snapshots/{snapshot}", delete(snapshots::remove))
         .route("/v1/buckets/{name}/snapshots/{snapshot}/restore", post(snapshots::restore))

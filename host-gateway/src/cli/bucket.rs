@@ -1,4 +1,4 @@
-//! `bucket create|set|show|gc|ls|rm`; checks are in [`super::integrity`].
+//! `bucket create|clone|set|show|gc|ls|rm`; checks are in [`super::integrity`].
 
 use clap::Subcommand;
 use mooring_cli::client::escape;
@@ -6,7 +6,7 @@ use mooring_cli::output::{Form, table};
 use mooring_cli::{Api, ApiError};
 use mooring_policy::ids::{BucketName, TenantId};
 use mooring_protocol::api::{
-    Bucket, BucketCreate, BucketShow, Durability, GcAction, GcDone, GcRequest, QuotaUse,
+    Bucket, BucketClone, BucketCreate, BucketShow, Durability, GcAction, GcDone, GcRequest, QuotaUse,
 };
 
 use super::space::{QuotaArgs, gc_text, quota_text, show_text};
@@ -32,6 +32,28 @@ pub enum BucketCommand {
         /// the store. Fixed from here on
         #[arg(long, value_name = "store|host", default_value = "store")]
         durability: Durability,
+        #[command(flatten)]
+        quota: QuotaArgs,
+    },
+    /// Make a bucket that shows what another shows now or did in a snapshot; takes a moment, whatever the size
+    ///
+    /// Nothing is copied: both share what they have in common, and each is written for itself from then on. The clone has
+    /// a name, limits, snapshots and shares of its own, and stays when its source is removed. It counts at once as what it
+    /// shows.
+    #[command(after_help = "Examples:\n  \
+                            mooring-gateway bucket clone --tenant acme photos photos-test\n  \
+                            mooring-gateway bucket clone --tenant acme photos@daily-1 photos-then\n\n\
+                            A clone belongs to the tenant of its source. To another tenant, or into a bucket that was\n\
+                            made on its own, files are copied: rsync in a mount, or aws s3 sync.")]
+    Clone {
+        /// Whose
+        #[arg(long, value_name = "TENANT")]
+        tenant: TenantId,
+        /// Which bucket, or which snapshot of one
+        #[arg(value_name = "BUCKET[@SNAPSHOT]", value_parser = source)]
+        source: Source,
+        /// What the clone is called: 3 to 63 lower-case letters, digits and `-`
+        name: BucketName,
         #[command(flatten)]
         quota: QuotaArgs,
     },
@@ -101,6 +123,23 @@ pub enum BucketCommand {
     /// What was removed and is kept for a while
     #[command(subcommand)]
     Trash(TrashCommand),
+}
+
+/// A bucket, or a snapshot of one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    bucket: BucketName,
+    snapshot: Option<String>,
+}
+
+fn source(text: &str) -> Result<Source, String> {
+    let (bucket, snapshot) = match text.split_once('@') {
+        Some((_, "")) => return Err("name the snapshot behind the @".to_owned()),
+        Some((bucket, snapshot)) => (bucket, Some(snapshot.to_owned())),
+        None => (text, None),
+    };
+    let bucket = bucket.parse::<BucketName>().map_err(|error| error.to_string())?;
+    Ok(Source { bucket, snapshot })
 }
 
 /// What is told of a bucket's snapshots.
@@ -183,6 +222,19 @@ pub async fn run(api: &Api, settings: &Settings, form: Form, command: BucketComm
                     "created bucket {} of {}{what}: s3://{} and /mnt/mooring/{}",
                     b.name, b.owner, b.name, b.name
                 )
+            })
+        }
+        BucketCommand::Clone { tenant, source, name, quota } => {
+            let api = api.clone().for_tenant(Some(tenant.to_string()));
+            let Source { bucket, snapshot } = source;
+            let path = format!("/v1/buckets/{}/clone", escape(bucket.as_str()));
+            let made: Bucket = api
+                .post(&path, &BucketClone { name, snapshot: snapshot.clone(), quota: quota.change() })
+                .await?;
+            let then = snapshot.map(|name| format!(" as it was in snapshot {name}")).unwrap_or_default();
+            form.print(&made, |b| {
+                let name = &b.name;
+                format!("cloned {bucket}{then} to bucket {name}: s3://{name} and /mnt/mooring/{name}")
             })
         }
         BucketCommand::Set { tenant, name, quota, trash } => {

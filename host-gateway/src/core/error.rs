@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use mooring_policy::ids::VolumeId;
+use mooring_policy::ids::{BucketName, VolumeId};
 use mooring_store::error::StoreError;
 use mooring_store::realm::RealmError;
 use thiserror::Error;
@@ -30,6 +30,14 @@ pub enum CoreError {
         volume: VolumeId,
         /// What came instead.
         status: mooring_protocol::status::Status,
+    },
+    /// The bucket has no snapshot of that name.
+    #[error("bucket {bucket} has no snapshot {name}")]
+    NoSuchSnapshot {
+        /// The bucket.
+        bucket: BucketName,
+        /// What was asked for.
+        name: String,
     },
     /// No bucket has this volume.
     #[error("no bucket has volume {0}")]

@@ -10,6 +10,7 @@
 //! | [`volumes`], [`removal`] | volumes opened on demand; what goes when a bucket or a tenant does |
 
 pub mod access;
+pub mod clones;
 pub mod coherent;
 pub mod doors;
 mod elsewhere;
@@ -21,6 +22,7 @@ mod house;
 pub mod identity;
 pub mod limits;
 pub mod listen;
+mod places;
 pub mod registry;
 mod removal;
 pub mod scrub;

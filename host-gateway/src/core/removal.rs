@@ -1,13 +1,14 @@
-//! Removing what belonged to a bucket or a tenant that is gone.
+//! Removing what belonged to a bucket or a tenant that is gone. Where other buckets lie in the same volume (clones), only
+//! its head goes.
 //!
 //! The registry says first that it is gone, and which volumes are doomed; their files go afterwards, in the background
 //! where nobody has to wait for them. What a stop leaves of them goes after the next start.
 
 use std::sync::Arc;
 
-use mooring_policy::ids::{TenantId, VolumeId};
 use mooring_protocol::caps;
 use mooring_store::backend::{BackendError, VolumeDir};
+use mooring_store::realm::Doomed;
 
 use super::{Core, CoreError, LET_GO};
 
@@ -17,12 +18,23 @@ impl Core {
     ///
     /// # Errors
     /// The directory cannot be removed; the registry then still names the volume as doomed.
-    pub async fn remove_volume(&self, owner: &TenantId, id: VolumeId) -> Result<(), CoreError> {
+    pub async fn remove_volume(&self, doomed: &Doomed) -> Result<(), CoreError> {
+        let (owner, id) = (&doomed.owner, doomed.volume);
+        let place = self.doors.volumes.places.of(doomed.place());
+        let _one = place.changing.lock().await;
+        if !self.is_doomed(doomed).await? {
+            return Ok(());
+        }
         self.sessions.close_door(id.get(), caps::RECALL_DEADLINE).await;
-        let dir = self.doors.volumes.dir(owner, id);
+        if let Some(other) = self.beside(doomed).await? {
+            return self.remove_head(doomed, &other).await;
+        }
+        let dir = self.doors.volumes.dir(owner, doomed.place());
+        // Those of clones that are gone too.
+        self.doors.volumes.close_place(doomed.place()).await;
         let removed = self.doors.volumes.close_for(id, async || {
             if let Some(store) = self.doors.volumes.store() {
-                store.backing.volume(owner, id).remove().await?;
+                store.backing.volume(owner, doomed.place()).remove().await?;
             }
             remove(dir).await
         });
@@ -32,16 +44,17 @@ impl Core {
     }
 
     /// Removes volumes in the background, one after another; a failure is logged, and tried again after the next start.
-    pub fn remove_later(self: &Arc<Self>, doomed: Vec<(TenantId, VolumeId)>) {
+    pub fn remove_later(self: &Arc<Self>, doomed: Vec<Doomed>) {
         if doomed.is_empty() {
             return;
         }
         let core = Arc::clone(self);
         self.tasks.spawn(async move {
-            for (owner, volume) in doomed {
+            for doomed in doomed {
+                let (owner, volume) = (&doomed.owner, doomed.volume);
                 let removed = tokio::select! {
                     () = core.sessions.stopping().cancelled() => return,
-                    removed = core.remove_volume(&owner, volume) => removed,
+                    removed = core.remove_volume(&doomed) => removed,
                 };
                 match removed {
                     Ok(()) => tracing::info!(tenant = %owner, %volume, "the files of a volume are gone"),

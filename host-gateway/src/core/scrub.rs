@@ -3,6 +3,7 @@
 //! Whether a bucket is due is told by a small file in its directory, so buckets that nobody uses are not opened for being
 //! asked. One that is due is opened, as for anybody who works with it, and may close again afterwards.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -80,15 +81,16 @@ enum Kept {
 /// Buckets for which something is to be done.
 fn wanting(doors: &Doors, kept: Kept, wants: impl Fn(&VolumeDir, Timestamp) -> bool) -> Vec<VolumeId> {
     let (registry, now) = (doors.registry.load_full(), doors.clock.now());
+    let mut places = BTreeSet::new();
     let wants = |volume: &VolumeId| {
         let Some(bucket) = registry.by_volume.get(volume) else { return false };
-        let dir = doors.volumes.dir(&bucket.owner, *volume);
+        let dir = doors.volumes.dir(&bucket.owner, bucket.place());
         // What another store keeps as it is, is looked after there.
         if bucket.external.is_some() || kept == Kept::Here && doors.volumes.store().is_some() {
             return false;
         }
-        // A bucket that was never opened has nothing in it.
-        dir.packs().exists() && wants(&dir, now)
+        // A bucket that was never opened has nothing in it. Of those in one volume one is enough.
+        dir.packs().exists() && wants(&dir, now) && places.insert(bucket.place())
     };
     registry.by_volume.keys().copied().filter(wants).collect()
 }

@@ -1,4 +1,4 @@
-//! Open volumes: one instance each, opened when first asked for, closed when idle.
+//! Open volumes, or heads of volumes that have several: one instance each, opened when first asked for, closed when idle.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,6 +23,7 @@ use super::coherent::Coherent;
 use super::coherent::grace::Grace;
 use super::error::CoreError;
 use super::limits::Limits;
+use super::places::Places;
 use super::registry::Registry;
 use super::space::Budgets;
 use super::standing::Standing;
@@ -64,6 +65,8 @@ pub struct InStore {
 }
 
 struct Open {
+    /// The volume it is a head of.
+    place: VolumeId,
     coherent: Arc<Coherent>,
     engine: Engine,
     stop: CancellationToken,
@@ -126,6 +129,7 @@ type Slot = Arc<tokio::sync::Mutex<Option<Open>>>;
 /// All volumes.
 pub struct Volumes {
     slots: Mutex<HashMap<VolumeId, Slot>>,
+    pub(super) places: Places,
     realm: Arc<Realm>,
     registry: Arc<ArcSwap<Registry>>,
     pub(super) budgets: Budgets,
@@ -147,6 +151,7 @@ impl Volumes {
     ) -> Volumes {
         Volumes {
             slots: Mutex::new(HashMap::new()),
+            places: Places::default(),
             realm,
             registry,
             budgets: Budgets::default(),
@@ -189,26 +194,32 @@ impl Volumes {
             // Opening takes over: a gateway that was thrown out would throw out its successor.
             return Err(CoreError::Volume { volume: id, source: StoreError::Fenced });
         }
-        let dir = self.dir(owner, id);
+        let dir = self.dir(owner, bucket.place());
         if let Some(external) =
             super::external::open(&self.realm, bucket, dir.path(), &self.store.clock).await?
         {
             return Ok(Engine::External(external));
         }
-        let keys = self.realm.tenant_key(owner).await?.volume(id);
+        let keys = self.realm.tenant_key(owner).await?.volume(bucket.place());
         let options = LocalOptions {
             dir,
             keys,
             memory: self.options.memory.clone(),
             random: self.store.random.clone(),
             clock: self.store.clock.clone(),
-            config: Config { label: Some(format!("{owner}/{}", bucket.name)), ..self.config(owner, id) },
+            config: Config {
+                head: bucket.head(),
+                label: Some(format!("{owner}/{}", bucket.name)),
+                ..self.config(owner, id)
+            },
         };
-        let volume = match &self.options.store {
+        let config = options.config.clone();
+        let place = self.places.of(bucket.place());
+        let volume = place.open(&config, async || match &self.options.store {
             None => Volume::open_local(options).await,
             Some(store) => Volume::open_on(in_store(store, bucket, options)).await,
-        };
-        volume.map(Engine::Own).map_err(|source| CoreError::Volume { volume: id, source })
+        });
+        volume.await.map(Engine::Own).map_err(|source| CoreError::Volume { volume: id, source })
     }
 
     async fn open(&self, bucket: &Bucket, grace: &Arc<Grace>) -> Result<Open, CoreError> {
@@ -243,7 +254,7 @@ impl Volumes {
             }
         });
         tracing::info!(volume = %id, tenant = %owner, recovering, "volume opened");
-        Ok(Open { coherent, engine, stop, watch, used: Instant::now() })
+        Ok(Open { place: bucket.place(), coherent, engine, stop, watch, used: Instant::now() })
     }
 
     /// The engine of a bucket of ours, opened when it is not. It stays open as long as the first of the two is held.
@@ -335,6 +346,7 @@ impl Volumes {
         self.slots.lock().retain(|_, slot| {
             Arc::strong_count(slot) > 1 || slot.try_lock().is_ok_and(|open| open.is_some())
         });
+        self.places.tidy();
     }
 
     /// Whether more volumes are open than should be.
@@ -343,7 +355,7 @@ impl Volumes {
     }
 
     async fn close(&self, open: Open) {
-        close(open).await;
+        self.places.of(open.place).close(async || close(open).await).await;
         self.open.fetch_sub(1, Ordering::Relaxed);
     }
 
@@ -355,6 +367,17 @@ impl Volumes {
             self.close(open).await;
         }
         then().await
+    }
+
+    /// Closes every head of a volume that is open.
+    pub(super) async fn close_place(&self, place: VolumeId) {
+        let slots: Vec<Slot> = self.slots.lock().values().cloned().collect();
+        for slot in slots {
+            let open = slot.lock().await.take_if(|open| open.place == place);
+            if let Some(open) = open {
+                self.close(open).await;
+            }
+        }
     }
 
     /// Closes everything, all at once.
@@ -404,7 +427,7 @@ async fn close(open: Open) {
 fn in_store(store: &InStore, bucket: &Bucket, local: LocalOptions) -> StoreOptions {
     let named = format!("{}/{}", bucket.owner, bucket.name);
     StoreOptions {
-        place: store.backing.volume(&bucket.owner, bucket.volume),
+        place: store.backing.volume(&bucket.owner, bucket.place()),
         local,
         class: bucket.durability,
         accept_loss: store.accept_loss.contains(&named),

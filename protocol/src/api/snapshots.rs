@@ -1,5 +1,7 @@
-//! Snapshots of buckets.
+//! Snapshots and clones of buckets.
 
+use super::QuotaChange;
+use mooring_policy::ids::BucketName;
 use serde::{Deserialize, Serialize};
 
 /// `POST /v1/buckets/{name}/snapshots`.
@@ -9,6 +11,20 @@ pub struct SnapshotCreate {
     /// Its name; without one it is called after the time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+}
+
+/// `POST /v1/buckets/{name}/clone`: another bucket that shows the same.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BucketClone {
+    /// What it is called.
+    pub name: BucketName,
+    /// What the bucket was in this snapshot; without one what it is now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<String>,
+    /// What it may take; none: no limit of its own.
+    #[serde(default, skip_serializing_if = "QuotaChange::is_empty")]
+    pub quota: QuotaChange,
 }
 
 /// A snapshot of a bucket.

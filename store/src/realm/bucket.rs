@@ -1,6 +1,7 @@
 //! Buckets and the volumes behind them.
 
 use super::{Attach, External, Realm, RealmError, rows};
+use crate::keys::HeadId;
 use crate::meta::Batch;
 use crate::volume::Quota;
 use mooring_policy::ids::{BucketName, TenantId, VolumeId};
@@ -25,8 +26,11 @@ pub struct Bucket {
     pub owner: TenantId,
     /// Its name, unique within the owner.
     pub name: BucketName,
-    /// Where its files are.
+    /// Its number, by which sessions, doors and limits know it; and the volume where its files are, unless it is a clone.
     pub volume: VolumeId,
+    /// A clone's: the volume it is a head of, which it shares with the bucket it was cloned from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within: Option<VolumeId>,
     /// When it was created.
     pub created: Timestamp,
     /// Its durability class.
@@ -46,6 +50,24 @@ pub struct Bucket {
     pub trash_seconds: Option<u64>,
 }
 
+impl Bucket {
+    /// The volume where its files are.
+    #[must_use]
+    pub fn place(&self) -> VolumeId {
+        self.within.unwrap_or(self.volume)
+    }
+
+    /// The head of that volume it is.
+    #[must_use]
+    pub fn head(&self) -> HeadId {
+        head_of(self.volume, self.within)
+    }
+}
+
+fn head_of(volume: VolumeId, within: Option<VolumeId>) -> HeadId {
+    within.map_or(HeadId::FIRST, |_| HeadId(volume.get()))
+}
+
 /// When snapshots are taken, and how many stay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Schedule {
@@ -55,11 +77,36 @@ pub struct Schedule {
     pub keep: u32,
 }
 
-/// A volume whose bucket is gone and whose files are to be removed.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Doomed {
-    owner: TenantId,
-    volume: VolumeId,
+/// What is left of a bucket that is gone and is to be removed: its volume, or its head where others lie in that too.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Doomed {
+    /// Whose it was.
+    pub owner: TenantId,
+    /// The bucket's number.
+    pub volume: VolumeId,
+    /// As [`Bucket::within`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within: Option<VolumeId>,
+}
+
+impl Doomed {
+    /// What a bucket leaves.
+    #[must_use]
+    pub fn of(bucket: &Bucket) -> Doomed {
+        Doomed { owner: bucket.owner.clone(), volume: bucket.volume, within: bucket.within }
+    }
+
+    /// The volume where its files are.
+    #[must_use]
+    pub fn place(&self) -> VolumeId {
+        self.within.unwrap_or(self.volume)
+    }
+
+    /// The head of that volume it was.
+    #[must_use]
+    pub fn head(&self) -> HeadId {
+        head_of(self.volume, self.within)
+    }
 }
 
 fn key(owner: &TenantId, name: &BucketName) -> Vec<u8> {
@@ -99,10 +146,7 @@ impl Realm {
         attach: Option<Attach>,
     ) -> Result<Bucket, RealmError> {
         let turn = self.turn().await?;
-        self.tenant(owner).await?;
-        if rows::get::<Bucket>(&*self.meta, &key(owner, name)).await?.is_some() {
-            return Err(RealmError::BucketExists(owner.clone(), name.clone()));
-        }
+        self.refuse_taken(owner, name).await?;
         let mut batch = Batch::new();
         let volume = VolumeId(self.next("volume", (1 << 48) - 1, &mut batch).await?);
         let created = self.clock.now();
@@ -117,6 +161,7 @@ impl Realm {
             owner: owner.clone(),
             name: name.clone(),
             volume,
+            within: None,
             created,
             durability,
             external,
@@ -127,6 +172,49 @@ impl Realm {
         rows::put(&mut batch, key(owner, name), &bucket)?;
         self.apply(&turn, batch).await?;
         Ok(bucket)
+    }
+
+    /// Begins to clone a bucket: the row that [`Self::clone_finish`] puts there, once the head is made. Until then the head
+    /// is noted as doomed. What the source keeps as trash is the clone's too, so it is kept for as long.
+    pub async fn clone_begin(
+        &self,
+        source: &Bucket,
+        name: &BucketName,
+        quota: Quota,
+    ) -> Result<Bucket, RealmError> {
+        let turn = self.turn().await?;
+        self.refuse_taken(&source.owner, name).await?;
+        let mut batch = Batch::new();
+        let bucket = Bucket {
+            name: name.clone(),
+            volume: VolumeId(self.next("volume", (1 << 48) - 1, &mut batch).await?),
+            within: Some(source.place()),
+            created: self.clock.now(),
+            quota,
+            snapshots: None,
+            ..source.clone()
+        };
+        rows::put(&mut batch, doomed_key(bucket.volume), &Doomed::of(&bucket))?;
+        self.apply(&turn, batch).await?;
+        Ok(bucket)
+    }
+
+    /// The head of a clone is made: it is a bucket from now on.
+    pub async fn clone_finish(&self, bucket: &Bucket) -> Result<(), RealmError> {
+        let turn = self.turn().await?;
+        self.refuse_taken(&bucket.owner, &bucket.name).await?;
+        let mut batch = Batch::new();
+        rows::put(&mut batch, key(&bucket.owner, &bucket.name), bucket)?;
+        batch.delete(doomed_key(bucket.volume));
+        self.apply(&turn, batch).await
+    }
+
+    async fn refuse_taken(&self, owner: &TenantId, name: &BucketName) -> Result<(), RealmError> {
+        self.tenant(owner).await?;
+        match rows::get::<Bucket>(&*self.meta, &key(owner, name)).await? {
+            Some(_) => Err(RealmError::BucketExists(owner.clone(), name.clone())),
+            None => Ok(()),
+        }
     }
 
     /// Changes a bucket's limits.
@@ -188,10 +276,10 @@ impl Realm {
 
     /// Puts the removal of a bucket into `batch`.
     pub(super) async fn doom(&self, bucket: &Bucket, batch: &mut Batch) -> Result<(), RealmError> {
-        let Bucket { owner, name, volume, .. } = bucket;
+        let Bucket { owner, name, .. } = bucket;
         self.forget_grants_on(owner, name, batch).await?;
         batch.delete(key(owner, name));
-        rows::put(batch, doomed_key(*volume), &Doomed { owner: owner.clone(), volume: *volume })
+        rows::put(batch, doomed_key(bucket.volume), &Doomed::of(bucket))
     }
 
     /// A bucket.
@@ -207,10 +295,9 @@ impl Realm {
         rows::all(&*self.meta, &prefix).await
     }
 
-    /// Volumes whose files are still to be removed.
-    pub async fn doomed_volumes(&self) -> Result<Vec<(TenantId, VolumeId)>, RealmError> {
-        let doomed: Vec<Doomed> = rows::all(&*self.meta, b"D").await?;
-        Ok(doomed.into_iter().map(|doomed| (doomed.owner, doomed.volume)).collect())
+    /// Buckets that are gone and whose files are still to be removed.
+    pub async fn doomed_volumes(&self) -> Result<Vec<Doomed>, RealmError> {
+        rows::all(&*self.meta, b"D").await
     }
 
     /// The files of a volume are gone.

@@ -22,7 +22,7 @@ mod tenant;
 mod turns;
 mod vm;
 
-pub use bucket::{Bucket, Durability, Schedule};
+pub use bucket::{Bucket, Doomed, Durability, Schedule};
 pub use error::RealmError;
 pub use external::{Attach, External, SealedSecret};
 pub use grant::GrantRow;

@@ -1,11 +1,11 @@
 //! Tenants and their keys.
 
 use super::ring::KeyInfo;
-use super::{Realm, RealmError, rows};
+use super::{Doomed, Realm, RealmError, rows};
 use crate::meta::Batch;
 use crate::seal::{KeyGeneration, MasterKey, TenantKeys};
 use crate::volume::Quota;
-use mooring_policy::ids::{Epoch, TenantId, VolumeId};
+use mooring_policy::ids::{Epoch, TenantId};
 use mooring_policy::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -68,7 +68,7 @@ impl Realm {
     /// as [`Self::doomed_volumes`] lists them.
     ///
     /// Should the process stop between the two steps, the next open destroys the keys of who was removed.
-    pub async fn tenant_rm(&self, name: &TenantId, with_data: bool) -> Result<Vec<VolumeId>, RealmError> {
+    pub async fn tenant_rm(&self, name: &TenantId, with_data: bool) -> Result<Vec<Doomed>, RealmError> {
         let turn = self.turn().await?;
         let mut tenant = self.tenant(name).await?;
         let not_empty = |what| Err(RealmError::TenantNotEmpty { tenant: name.clone(), what });
@@ -92,7 +92,7 @@ impl Realm {
         rows::put(&mut batch, key(name), &tenant)?;
         self.apply(&turn, batch).await?;
         self.ring.destroy(name).await?;
-        Ok(buckets.into_iter().map(|bucket| bucket.volume).collect())
+        Ok(buckets.iter().map(Doomed::of).collect())
     }
 
     /// What a stop between the two steps of [`Self::tenant_rm`] left.

@@ -18,13 +18,15 @@
 
 use super::quota::More;
 use super::snapshots::{self, plain};
-use super::{Config, Used, Volume, number};
+use super::{Config, Used, Volume};
 use crate::api::{Caller, Result};
 use crate::error::StoreError;
 use crate::keys::counter::{self, Counter};
-use crate::keys::{HeadId, Layer, RowError, layer, snapshot};
-use crate::meta::Meta;
+use crate::keys::{HeadId, Layer, RowError, inode, layer, snapshot};
+use crate::meta::{Batch, Meta};
 use crate::volume::Quota;
+use mooring_policy::time::Clock;
+use mooring_protocol::types::Ino;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -58,6 +60,32 @@ pub(super) async fn chain(meta: &dyn Meta, top: u64) -> Result<Vec<Layer>> {
         }
     }
     Ok(chain)
+}
+
+pub(super) async fn number(meta: &dyn Meta, key: Vec<u8>) -> Result<Option<u64>> {
+    match meta.get(&key).await? {
+        Some(value) => Ok(Some(counter::decode(&value)?)),
+        None => Ok(None),
+    }
+}
+
+/// Writes the first rows of a volume.
+pub(super) async fn format(meta: &dyn Meta, clock: &dyn Clock) -> Result<()> {
+    let now = mooring_protocol::types::Time::from_millis(clock.now().as_millis());
+    let mut batch = Batch::new();
+    batch.put(layer::key(Layer::FIRST), layer::encode(None));
+    batch.put(inode::key(Layer::FIRST, Ino::ROOT), inode::encode(&super::attr::root(now)));
+    for (which, value) in [
+        (Counter::Head, u64::from(Layer::FIRST.0)),
+        (Counter::Inodes, 1),
+        (Counter::Blocks, 0),
+        (Counter::NextId, Ino::ROOT.get() + 1),
+    ] {
+        batch.put(counter::key(which), counter::encode(value));
+    }
+    meta.commit(batch).await?;
+    meta.sync().await?;
+    Ok(())
 }
 
 impl Volume {

@@ -19,9 +19,9 @@ use crate::journal::FILE_BYTES;
 use crate::keys::counter::{self, Counter};
 use crate::keys::dentry::Dentry;
 use crate::keys::inode::Inode;
-use crate::keys::{HeadId, Layer, dentry, inode, layer};
+use crate::keys::{HeadId, Layer, dentry, inode};
 use crate::memory::Memory;
-use crate::meta::{Batch, Meta};
+use crate::meta::Meta;
 use crate::pack::PackStore;
 use mooring_policy::rng::Random;
 use mooring_policy::time::Clock;
@@ -213,10 +213,10 @@ impl Volume {
     /// [`purge_orphans`](crate::api::Tree::purge_orphans).
     pub async fn open(parts: Parts) -> Result<Arc<Volume>> {
         let Parts { meta, packs, memory, clock, random, config } = parts;
-        let next = match number(&*meta, counter::key(Counter::NextId)).await? {
+        let next = match heads::number(&*meta, counter::key(Counter::NextId)).await? {
             Some(next) => next,
             None if config.head == HeadId::FIRST => {
-                format(&*meta, &*clock).await?;
+                heads::format(&*meta, &*clock).await?;
                 Ino::ROOT.get() + 1
             }
             None => return Err(StoreError::NoSuchHead(config.head.0)),
@@ -479,30 +479,4 @@ struct Bare {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     config: Config,
-}
-
-async fn number(meta: &dyn Meta, key: Vec<u8>) -> Result<Option<u64>> {
-    match meta.get(&key).await? {
-        Some(value) => Ok(Some(counter::decode(&value)?)),
-        None => Ok(None),
-    }
-}
-
-/// Writes the first rows of a volume.
-async fn format(meta: &dyn Meta, clock: &dyn Clock) -> Result<()> {
-    let now = mooring_protocol::types::Time::from_millis(clock.now().as_millis());
-    let mut batch = Batch::new();
-    batch.put(layer::key(Layer::FIRST), layer::encode(None));
-    batch.put(inode::key(Layer::FIRST, Ino::ROOT), inode::encode(&attr::root(now)));
-    for (which, value) in [
-        (Counter::Head, u64::from(Layer::FIRST.0)),
-        (Counter::Inodes, 1),
-        (Counter::Blocks, 0),
-        (Counter::NextId, Ino::ROOT.get() + 1),
-    ] {
-        batch.put(counter::key(which), counter::encode(value));
-    }
-    meta.commit(batch).await?;
-    meta.sync().await?;
-    Ok(())
 }

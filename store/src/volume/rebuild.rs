@@ -312,7 +312,7 @@ async fn fill(
     let highest = stored.all.iter().map(|late| late.entry.owner.0).max().unwrap_or(0);
     let newer = by_map(newer, &rows)?;
     if rows.is_empty() {
-        super::format(&*meta, &*options.clock).await?;
+        super::heads::format(&*meta, &*options.clock).await?;
     }
     write(&*meta, rows).await?;
     let key = counter::key(Counter::NextId);
