@@ -145,7 +145,11 @@ impl Rows {
     ) -> Result<Page> {
         let _still = self.still().await;
         if let [layer] = self.chain()[..] {
-            return scan_span(&*self.meta, &prefix(layer), (from, to), limit).await;
+            let page = scan_span(&*self.meta, &prefix(layer), (from, to), limit).await?;
+            // A layer that has taken in the lowest one may keep what hid a row of that.
+            if page.iter().all(|(_, value)| value != TOMBSTONE) {
+                return Ok(page);
+            }
         }
         self.merged(prefix, (from, to), limit).await
     }
@@ -263,6 +267,19 @@ mod tests {
         }
         let text = |text: &'static str| Some(Bytes::from_static(text.as_bytes()));
         assert_eq!(seen, [text("old"), text("new"), None, text("new"), None]);
+    }
+
+    #[tokio::test]
+    async fn a_tombstone_that_hides_nothing_shows_nothing() {
+        let rows = two_layers().await;
+        // What became of the lower layer is in the upper one.
+        rows.set_chain(vec![Layer(2)]);
+        for limit in 1..4 {
+            let page = rows.page(|layer| xattr::prefix(layer, Ino::ROOT), b"c", limit).await.unwrap();
+            assert_eq!(page.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>(), ["d"]);
+        }
+        let all = rows.all(|layer| xattr::prefix(layer, Ino::ROOT)).await.unwrap();
+        assert_eq!(all.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>(), ["b", "d"]);
     }
 
     #[tokio::test]
