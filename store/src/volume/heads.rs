@@ -1,6 +1,6 @@
 //! Heads: cloning a tree, opening one, taking one away.
 //!
-//! A clone is a second head over the layers of the first. It costs five rows, whatever the size: the layer that the source
+//! A clone is a second head over the layers of the first. It costs six rows, whatever the size: the layer that the source
 //! was writing into is frozen, as by a snapshot, and both go on in a new, empty layer above it.
 //!
 //! ```text
