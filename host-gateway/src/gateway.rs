@@ -8,7 +8,7 @@ use axum::response::IntoResponse;
 use mooring_policy::access::CredentialKey;
 use mooring_policy::principal::Principal;
 use mooring_policy::time::Timestamp;
-use mooring_protocol::api::{Damage, GatewayStatus, HomeStatus, SessionStatus, VolumeStatus};
+use mooring_protocol::api::{CacheDisk, Damage, GatewayStatus, HomeStatus, SessionStatus, VolumeStatus};
 use mooring_s3::{S3Config, S3Deps};
 use mooring_store::realm::Vm;
 use tower::ServiceExt;
@@ -129,6 +129,7 @@ impl Gateway {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_s: self.core.now().since(self.started).as_secs(),
             in_grace: status.in_grace,
+            cache_disk: status.copies.map(|(bytes, bound)| CacheDisk { bytes, bound }),
             volumes: volumes.collect(),
             sessions: sessions.collect(),
             damage: self.damage().await,

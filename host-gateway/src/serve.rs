@@ -190,7 +190,14 @@ async fn open(settings: &Settings, shared: Option<&Shared>) -> Result<Arc<Core>,
     let master = crate::master::gather(settings, has_data, &*random).await?;
     let clock = shared.map_or_else(|| Arc::new(SystemClock::new()) as Arc<dyn Clock>, |s| s.clock.clone());
     let standing = shared.map_or_else(|| Standing::alone(clock.clone()), |s| s.standing.clone());
-    let memory = Memory::new(settings.cache_bytes());
+    let disk = match &store {
+        None => 0,
+        Some(_) => settings.cache_disk_bytes(data.free()?),
+    };
+    let memory = Memory::with_disk(settings.cache_bytes(), disk);
+    if store.is_some() {
+        memory.copies().survey(data.path());
+    }
     let realm_options =
         RealmOptions { data, master: Arc::new(master), cache: memory.blocks(), random, clock };
     let max_open = settings.max_open.unwrap_or(64);

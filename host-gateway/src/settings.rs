@@ -82,6 +82,10 @@ pub struct Settings {
     #[arg(long, env = "MOORING_CACHE_MIB", value_name = "MIB")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache_mib: Option<u64>,
+    /// Disk for copies of what the object store has, of all buckets, in MiB [default: a quarter of what is free at start]
+    #[arg(long, env = "MOORING_CACHE_DISK_MIB", value_name = "MIB")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_disk_mib: Option<u64>,
     /// Buckets that stay open though nobody uses them now [default: 64]
     #[arg(long, env = "MOORING_MAX_OPEN", value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -194,6 +198,7 @@ impl Settings {
             master_key_command: self.master_key_command.or(below.master_key_command.filter(|_| !master)),
             more_master_keys: self.more_master_keys.or(below.more_master_keys),
             cache_mib: self.cache_mib.or(below.cache_mib),
+            cache_disk_mib: self.cache_disk_mib.or(below.cache_disk_mib),
             max_open: self.max_open.or(below.max_open),
             gc_mib_per_second: self.gc_mib_per_second.or(below.gc_mib_per_second),
             store: self.store.over(below.store),
@@ -235,6 +240,11 @@ impl Settings {
         self.cache_mib.unwrap_or(512).saturating_mul(1 << 20)
     }
 
+    /// Bytes on the disk for copies, when `free` are free there.
+    pub fn cache_disk_bytes(&self, free: u64) -> u64 {
+        self.cache_disk_mib.map_or(free / 4, |mib| mib.saturating_mul(1 << 20))
+    }
+
     /// How room is given back.
     pub fn gc(&self) -> GcConfig {
         let default = GcConfig::default();
@@ -268,6 +278,7 @@ mod tests {
         let merged = flags.with_file(Some(&path)).unwrap();
         assert_eq!(merged.data_dir(), Path::new("/srv/a"));
         assert_eq!(merged.cache_bytes(), 9 << 20);
+        assert_eq!(merged.cache_disk_bytes(4 << 30), 1 << 30);
         assert_eq!(merged.s3().unwrap(), None);
         assert_eq!(merged.admin_socket(), Path::new(DEFAULT_ADMIN_SOCKET));
     }

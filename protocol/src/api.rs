@@ -14,7 +14,7 @@ pub use durability::Durability;
 pub use keys::{DataKey, KeyRotated, MasterKeyPlace, MasterKeyRotate, MasterKeyRotated, MasterKeyStatus};
 pub use snapshots::{BucketClone, Snapshot, SnapshotCreate, SnapshotSchedule};
 pub use space::{BucketShow, GcAction, GcDone, GcRequest, GcShow, Limit, QuotaChange, QuotaUse};
-pub use status::{GatewayStatus, HomeStatus, SessionStatus, VolumeStatus};
+pub use status::{CacheDisk, GatewayStatus, HomeStatus, SessionStatus, VolumeStatus};
 pub use trash::{TrashEmptied, TrashEntry, TrashPage, TrashRestore, TrashRestored, TrashSet};
 
 use mooring_policy::ids::{BucketName, GrantId, ShareName, TenantId, VmId};

@@ -50,10 +50,15 @@ fn text(s: &GatewayStatus) -> String {
         };
         format!("\nhome is {} (epoch {}); {others}", home.gateway, home.epoch)
     });
+    let copies = s.cache_disk.map(|copies| {
+        let mib = |bytes: u64| bytes >> 20;
+        format!("\ncopies of what the store has: {} of {} MiB", mib(copies.bytes), mib(copies.bound))
+    });
+    let copies = copies.unwrap_or_default();
     let lost = s.lost.as_ref().map(|why| format!("\nNOTHING IS SERVED: {why}"));
     let (home, lost) = (home.unwrap_or_default(), lost.unwrap_or_default());
     format!(
-        "mooring-gateway {}, up {} s{home}{lost}\n\nopen volumes\n{volumes}\n\nsessions\n{sessions}{damage}",
+        "mooring-gateway {}, up {} s{home}{copies}{lost}\n\nopen volumes\n{volumes}\n\nsessions\n{sessions}{damage}",
         s.version, s.uptime_s
     )
 }

@@ -158,6 +158,8 @@ pub struct CoreStatus {
     pub sessions: Vec<SessionStatus>,
     /// Sessions of before the last start are still awaited.
     pub in_grace: bool,
+    /// Where an object store holds the volumes: bytes of copies on the disk, and the most there may be.
+    pub copies: Option<(u64, u64)>,
 }
 
 impl Core {
@@ -411,6 +413,7 @@ impl Core {
             volumes: volumes.collect(),
             sessions: sessions.collect(),
             in_grace: !self.doors.grace.is_over(),
+            copies: self.doors.volumes.copies(),
         }
     }
 

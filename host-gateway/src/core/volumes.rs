@@ -306,6 +306,12 @@ impl Volumes {
         self.options.store.as_ref()
     }
 
+    /// Where an object store holds the volumes: bytes of copies on the disk, and the most there may be.
+    pub fn copies(&self) -> Option<(u64, u64)> {
+        let copies = self.options.memory.copies();
+        self.options.store.is_some().then(|| (copies.bytes(), copies.bound()))
+    }
+
     /// The volumes that are open.
     pub async fn list(&self) -> Vec<Arc<Coherent>> {
         let slots: Vec<Slot> = self.slots.lock().values().cloned().collect();

@@ -21,12 +21,24 @@ pub struct GatewayStatus {
     /// Bytes that cannot be read, of volumes now open.
     #[serde(default)]
     pub damage: Vec<Damage>,
+    /// Copies on the disk of what the object store has, where one holds the buckets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_disk: Option<CacheDisk>,
     /// Which gateway answers here, where several share a store.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub home: Option<HomeStatus>,
     /// Why nothing is served any more: another gateway has taken over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost: Option<String>,
+}
+
+/// Room on the disk that may be taken back at any time, in [`GatewayStatus`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheDisk {
+    /// Bytes of copies there are.
+    pub bytes: u64,
+    /// The most there may be.
+    pub bound: u64,
 }
 
 /// The gateway that is home, in [`GatewayStatus`].

@@ -64,7 +64,15 @@ async fn open_with(
     memory: std::sync::Arc<mooring_store::memory::Memory>,
 ) -> std::sync::Arc<Volume> {
     let options = LocalOptions { memory, ..volumes::options(home) };
-    Volume::open_local(options).await.unwrap()
+    // On a busy machine a close may leave the rest to the engine's own tasks, which hold the lock a little longer.
+    let begun = Instant::now();
+    loop {
+        match Volume::open_local(options.clone()).await {
+            Ok(volume) => return volume,
+            Err(error) if begun.elapsed().as_secs() > 60 => panic!("cannot open the volume: {error}"),
+            Err(_) => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
+        }
+    }
 }
 
 async fn timed<T>(work: impl Future<Output = T>) -> (f64, T) {

@@ -29,6 +29,11 @@ impl DataDir {
         &self.root
     }
 
+    /// Bytes of its filesystem that are free.
+    pub fn free(&self) -> Result<u64, BackendError> {
+        Ok(space_of(&self.root)?.0)
+    }
+
     /// Where the master key lives unless the configuration names another place.
     #[must_use]
     pub fn master_key(&self) -> PathBuf {

@@ -10,10 +10,11 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// How long a read asks a store that does not answer.
-const READ_LIMIT: Duration = Duration::from_secs(20);
+pub(super) const READ_LIMIT: Duration = Duration::from_secs(20);
 
 /// A pack to read from.
 pub(super) enum PackFile {
@@ -27,9 +28,11 @@ pub(super) enum PackFile {
 
 /// A pack in the store.
 pub(super) struct RemotePack {
-    place: Place,
-    key: Key,
+    pub place: Place,
+    pub key: Key,
     runtime: tokio::runtime::Handle,
+    /// Requests so far, and bytes they asked for.
+    asked: (AtomicU64, AtomicU64),
 }
 
 impl PackFile {
@@ -49,7 +52,8 @@ impl PackFile {
         let name = path.file_name().and_then(|name| name.to_str()).ok_or(PackError::Missing { pack })?;
         let runtime = tokio::runtime::Handle::try_current()
             .map_err(|error| PackError::io("open", path, std::io::Error::other(error)))?;
-        Ok(Self::Remote(RemotePack { place: place.clone(), key: key(place, name), runtime }))
+        let asked = Default::default();
+        Ok(Self::Remote(RemotePack { place: place.clone(), key: key(place, name), runtime, asked }))
     }
 
     /// All of it, within `limit` when it comes from the store.
@@ -111,7 +115,14 @@ impl PackFile {
 }
 
 impl RemotePack {
+    /// Requests for bytes of it so far, and how many bytes.
+    pub fn asked(&self) -> (u64, u64) {
+        (self.asked.0.load(Ordering::Relaxed), self.asked.1.load(Ordering::Relaxed))
+    }
+
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
+        self.asked.0.fetch_add(1, Ordering::Relaxed);
+        self.asked.1.fetch_add(buffer.len() as u64, Ordering::Relaxed);
         let range = offset..offset + buffer.len() as u64;
         let get = || self.place.store().get_range(&self.key, range.clone());
         let bytes = self.runtime.block_on(self.place.within(READ_LIMIT, get)).map_err(to_io)?;

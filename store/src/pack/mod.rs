@@ -23,9 +23,11 @@
 
 mod cache;
 mod codec;
+mod copies;
 mod error;
 mod extent;
 mod fetch;
+mod fill;
 mod format;
 mod kept;
 mod medium;
@@ -45,6 +47,7 @@ mod sync;
 pub const EXTENT_OVERHEAD: u64 = (format::EXTENT_HEAD + crate::seal::TAG_BYTES) as u64;
 
 pub use cache::ExtentCache;
+pub use copies::Copies;
 pub use error::PackError;
 pub use extent::{Domain, Entry, ExtentIn, ExtentRef, FLAG_LZ4, FLAG_SEGMENTS, MAX_EXTENT_BYTES, PackId};
 pub use pin::{Pin, Placed};
@@ -52,6 +55,7 @@ pub use relocate::Moved;
 pub use segments::SEGMENT_BYTES;
 pub use store::{PACK_BYTES, PackInfo, PackOptions, PackStore};
 
+pub(crate) use copies::USUAL as USUAL_COPIES;
 pub(crate) use spool::{Riders, parse_object, put_pieces};
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ impl PackStore {
     /// # Errors
     /// [`PackError::Corrupt`] names pack and offset when the bytes on disk were changed. Of an extent in segments, only
     /// reads of the changed ones fail.
-    pub async fn read(&self, extent: &ExtentRef, range: Range<u32>) -> Result<Bytes, PackError> {
+    pub async fn read(self: &Arc<Self>, extent: &ExtentRef, range: Range<u32>) -> Result<Bytes, PackError> {
         if range.start > range.end || range.end > extent.raw_len {
             return Err(corrupt(extent, "the row asks for bytes beyond the extent's end"));
         }
@@ -62,7 +62,11 @@ impl PackStore {
         self.blocking(self.handle(extent.pack)?, verify).await
     }
 
-    async fn whole_cached(&self, extent: &ExtentRef, range: Range<u32>) -> Result<Bytes, PackError> {
+    async fn whole_cached(
+        self: &Arc<Self>,
+        extent: &ExtentRef,
+        range: Range<u32>,
+    ) -> Result<Bytes, PackError> {
         let load = async {
             let handle = self.ready(extent)?;
             if let Some(layout) = Layout::plain(extent)
@@ -103,7 +107,7 @@ impl PackStore {
 
     /// A range out of the segments `which`.
     async fn part(
-        &self,
+        self: &Arc<Self>,
         extent: &ExtentRef,
         range: Range<u32>,
         which: Range<u32>,
@@ -146,7 +150,12 @@ impl PackStore {
         Some(bytes.freeze())
     }
 
-    async fn load(&self, extent: &ExtentRef, layout: &Layout, which: Range<u32>) -> Result<Bytes, PackError> {
+    async fn load(
+        self: &Arc<Self>,
+        extent: &ExtentRef,
+        layout: &Layout,
+        which: Range<u32>,
+    ) -> Result<Bytes, PackError> {
         let handle = self.ready(extent)?;
         if layout.sealed(which.clone()).len() <= INLINE_BYTES
             && let Some(bytes) = handle.segments_in_memory(extent, layout, which.clone())?
@@ -157,7 +166,7 @@ impl PackStore {
         self.blocking(handle, move |handle| handle.segments(&extent, &layout, which)).await
     }
 
-    async fn layout(&self, extent: &ExtentRef) -> Result<Layout, PackError> {
+    async fn layout(self: &Arc<Self>, extent: &ExtentRef) -> Result<Layout, PackError> {
         if let Some(layout) = Layout::plain(extent) {
             return Ok(layout);
         }
@@ -173,9 +182,10 @@ impl PackStore {
         layout_by(extent, &index)
     }
 
-    fn ready(&self, extent: &ExtentRef) -> Result<Arc<Handle>, PackError> {
+    fn ready(self: &Arc<Self>, extent: &ExtentRef) -> Result<Arc<Handle>, PackError> {
         let handle = self.handle(extent.pack)?;
         pass(Point::PackBeforeRead).map_err(|error| PackError::io("read", &handle.path, error))?;
+        self.consider(extent.pack, &handle);
         Ok(handle)
     }
 
@@ -184,9 +194,10 @@ impl PackStore {
         handle: Arc<Handle>,
         work: impl FnOnce(&Handle) -> Result<T, PackError> + Send + 'static,
     ) -> Result<T, PackError> {
-        let _turn = handle.file.turn().await;
+        let turn = handle.file.turn().await;
         let inner = Arc::clone(&handle);
         let joined = tokio::task::spawn_blocking(move || work(&inner)).await;
+        drop(turn);
         joined.map_err(|error| PackError::io("read", &self.options.dir, std::io::Error::other(error)))?
     }
 }

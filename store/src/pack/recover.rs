@@ -2,6 +2,7 @@
 
 use super::error::PackError;
 use super::extent::PackId;
+use super::fill::UNFINISHED;
 use super::format::{self, HEAD_BYTES, Head, TAIL_BYTES, VERSION};
 use super::medium::PackFile;
 use super::open::finish_file;
@@ -26,13 +27,21 @@ pub(super) fn recover(dir: &Path, volume: u64) -> Result<Vec<(PackId, Sealed)>, 
     let entries = std::fs::read_dir(dir).map_err(|error| PackError::io("list", dir, error))?;
     for entry in entries {
         let path = entry.map_err(|error| PackError::io("list", dir, error))?.path();
+        if path.extension().is_some_and(|end| end == UNFINISHED) {
+            // A copy that was being fetched. Should it stay, it is written over by the next.
+            let _ = std::fs::remove_file(&path);
+        }
         let Some((epoch, id, open)) = parse_name(&path) else {
             continue;
         };
         let path = if open { finish(dir, path, volume, id)? } else { Some(path) };
         if let Some(path) = path {
-            let bytes =
-                std::fs::metadata(&path).map_err(|error| PackError::io("look at", &path, error))?.len();
+            let bytes = match std::fs::metadata(&path) {
+                Ok(data) => data.len(),
+                // A copy of what the store has may go at any time.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(PackError::io("look at", &path, error)),
+            };
             packs.push((id, Sealed { epoch, path, bytes }));
         }
     }

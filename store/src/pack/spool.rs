@@ -4,12 +4,12 @@
 //! its file becomes a copy that may go. Bytes of packs that are not there yet ride with the records that name them (see
 //! [`crate::upstream`]); which bytes have done so is known here.
 //!
-//! What waits for the store is bounded: behind [`BACKLOG_BYTES`] appends wait. Copies are bounded by [`COPY_BYTES`], the
-//! oldest go first.
+//! What waits for the store is bounded: behind [`BACKLOG_BYTES`] appends wait. Copies are bounded for all volumes
+//! together ([`super::copies`]).
 
+use super::copies::{Copies, Handles};
 use super::error::PackError;
 use super::extent::PackId;
-use super::fetch::Handle;
 use super::medium;
 use super::open::{OpenPack, stem};
 use super::recover::Sealed;
@@ -20,7 +20,7 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::{Error, ObjectStoreExt};
 use parking_lot::Mutex;
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -31,9 +31,6 @@ use tokio::sync::{Notify, watch};
 /// Bytes of one volume that may wait for the store.
 const BACKLOG_BYTES: u64 = 256 << 20;
 
-/// Bytes of one volume's packs that stay here though the store has them.
-const COPY_BYTES: u64 = 256 << 20;
-
 /// Bytes that ride with one shipment.
 const RIDERS_BYTES: u64 = 4 << 20;
 
@@ -43,7 +40,11 @@ const ROOM_LIMIT: Duration = Duration::from_secs(60);
 /// See the module documentation.
 pub(super) struct Spool {
     pub place: Place,
-    handles: moka::sync::Cache<PackId, Arc<Handle>>,
+    handles: Handles,
+    /// What is here of what the store has.
+    pub copies: Arc<Copies>,
+    /// Held while a pack is brought back.
+    pub filling: Arc<tokio::sync::Mutex<()>>,
     state: Mutex<State>,
     /// A pack came to the store.
     changed: Notify,
@@ -55,9 +56,6 @@ struct State {
     /// Packs that the store does not have.
     waiting: HashMap<PackId, Waiting>,
     backlog: u64,
-    /// Files of packs that the store has, oldest first.
-    copies: VecDeque<(PathBuf, PackId, u64)>,
-    copy_bytes: u64,
     /// Packs to be deleted from the store, by the names of their files.
     errands: Vec<String>,
     /// Told of errands: in a volume that is still, nothing else would have them run.
@@ -88,16 +86,21 @@ pub(crate) struct Riders {
 }
 
 impl Spool {
-    fn new(place: Place, handles: moka::sync::Cache<PackId, Arc<Handle>>) -> Arc<Self> {
+    fn new(place: Place, handles: Handles, copies: Arc<Copies>) -> Arc<Self> {
         let (state, changed, stop) = (Mutex::default(), Notify::new(), watch::channel(false).0);
-        Arc::new(Self { place, handles, state, changed, stop })
+        Arc::new(Self { place, handles, copies, filling: Arc::default(), state, changed, stop })
+    }
+
+    /// Packs that are at hand to be read from.
+    pub fn handles(&self) -> &Handles {
+        &self.handles
     }
 
     /// Joins the packs of the store with those found here, and sends on what it does not have.
     pub async fn join(
         options: &PackOptions,
-        place: Place,
-        handles: &moka::sync::Cache<PackId, Arc<Handle>>,
+        (place, copies): (Place, Arc<Copies>),
+        handles: &Handles,
         sealed: &mut HashMap<PackId, Sealed>,
     ) -> Result<Arc<Self>, PackError> {
         let prefix = place.path("packs");
@@ -110,7 +113,8 @@ impl Spool {
             let Some((epoch, id)) = parse_object(name) else { continue };
             stored.insert(id, Sealed { epoch, path: options.dir.join(name), bytes: object.size });
         }
-        let spool = Self::new(place, handles.clone());
+        let spool = Self::new(place, handles.clone(), copies);
+        spool.copies.opened(&options.dir);
         for (id, here) in &*sealed {
             let found = spool.found(*id, here.epoch, here.path.clone(), stored.contains_key(id));
             found.map_err(|error| PackError::io("open", &here.path, error))?;
@@ -159,12 +163,15 @@ impl Spool {
         path: PathBuf,
         stored: bool,
     ) -> std::io::Result<()> {
-        let file = File::open(&path)?;
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            // A copy, for which another volume's took the room.
+            Err(error) if stored && error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
         let bytes = file.metadata()?.len();
         if stored {
-            let mut state = self.state.lock();
-            state.copies.push_back((path, pack, bytes));
-            state.copy_bytes += bytes;
+            self.copies.add(pack, path, bytes, &self.handles);
             return Ok(());
         }
         let rest = vec![(0, u32::try_from(bytes).unwrap_or(u32::MAX))];
@@ -207,25 +214,16 @@ impl Spool {
     }
 
     fn arrived(&self, pack: PackId, path: PathBuf, bytes: u64) {
-        let mut gone = Vec::new();
-        {
+        let wanted = {
             let mut state = self.state.lock();
-            if let Some(waiting) = state.waiting.remove(&pack) {
-                state.backlog = state.backlog.saturating_sub(waiting.bytes);
-            }
-            state.copies.push_back((path, pack, bytes));
-            state.copy_bytes += bytes;
-            while state.copy_bytes > COPY_BYTES {
-                let Some((path, pack, bytes)) = state.copies.pop_front() else { break };
-                state.copy_bytes -= bytes;
-                gone.push((path, pack));
-            }
-        }
+            let waiting = state.waiting.remove(&pack);
+            state.backlog = state.backlog.saturating_sub(waiting.as_ref().map_or(0, |waiting| waiting.bytes));
+            waiting.is_some()
+        };
         self.changed.notify_waiters();
-        for (path, pack) in gone {
-            // What stays is found at the next open, and goes then.
-            let _ = std::fs::remove_file(path);
-            self.handles.invalidate(&pack);
+        // One that was deleted on its way has no file any more.
+        if wanted {
+            self.copies.add(pack, path, bytes, &self.handles);
         }
     }
 
@@ -255,11 +253,7 @@ impl Spool {
         if let Some(waiting) = state.waiting.remove(&pack) {
             state.backlog = state.backlog.saturating_sub(waiting.bytes);
         }
-        if let Some(at) = state.copies.iter().position(|(_, copy, _)| *copy == pack)
-            && let Some((_, _, bytes)) = state.copies.remove(at)
-        {
-            state.copy_bytes -= bytes;
-        }
+        self.copies.forget(pack);
         state.errands.push(format!("{}.pack", stem(epoch, pack)));
         if let Some(runner) = &state.runner {
             runner.notify_one();

@@ -1,6 +1,7 @@
 //! The packs of one volume.
 
 use super::cache::ExtentCache;
+use super::copies::{Copies, Handles};
 use super::error::PackError;
 use super::extent::{Entry, ExtentIn, ExtentRef, MAX_EXTENT_BYTES, PackId};
 use super::fetch::Handle;
@@ -12,7 +13,7 @@ use super::ready::Ready;
 use super::recover::{self, Sealed};
 use super::spool::Spool;
 use super::sync::Syncs;
-use crate::backend::{Place, SpaceGuard};
+use crate::backend::{Place, Shortage, SpaceGuard};
 use crate::failpoints::{Point, pass};
 use crate::seal::{Hash, HashKey, VolumeKeys};
 use bytes::Bytes;
@@ -75,7 +76,7 @@ pub struct PackInfo {
 /// The packs of one volume. See the module documentation.
 pub struct PackStore {
     pub(super) options: PackOptions,
-    handles: moka::sync::Cache<PackId, Arc<Handle>>,
+    handles: Handles,
     pub(super) hash_key: HashKey,
     space: SpaceGuard,
     move_space: SpaceGuard,
@@ -109,7 +110,10 @@ impl PackStore {
     }
 
     /// Like [`Self::open`]; complete packs go to `place` from there, and are read from there when they are not here.
-    pub async fn open_over(options: PackOptions, place: Option<Place>) -> Result<Arc<Self>, PackError> {
+    pub async fn open_over(
+        options: PackOptions,
+        place: Option<(Place, Arc<Copies>)>,
+    ) -> Result<Arc<Self>, PackError> {
         let (dir, volume) = (options.dir.clone(), options.keys.volume().get());
         let recovered = tokio::task::spawn_blocking(move || recover::recover(&dir, volume)).await;
         let mut sealed: HashMap<PackId, Sealed> =
@@ -201,7 +205,9 @@ impl PackStore {
         let sizes: Vec<u32> = ready.iter().map(|extent| extent.bytes() as u32).collect();
         let mut placed = Vec::with_capacity(ready.len());
         let space = if moves { &self.move_space } else { &self.space };
-        if space.take(sizes.iter().copied().map(u64::from).sum())?.is_some() {
+        if let Some(short) = space.take(sizes.iter().copied().map(u64::from).sum())?
+            && !self.make_room(space, &short)?
+        {
             return Err(PackError::NoSpace { path: self.options.dir.clone() });
         }
         while placed.len() < ready.len() {
@@ -430,6 +436,17 @@ impl PackStore {
         })?;
         self.pins.forget(pack);
         Ok(())
+    }
+
+    /// Whether there is room for `bytes` that need not be here.
+    pub(super) fn has_room(&self, bytes: u64) -> Result<bool, PackError> {
+        Ok(self.space.take(bytes)?.is_none())
+    }
+
+    /// Copies of what the store has make room for what it has not. Whether that was enough.
+    fn make_room(&self, space: &SpaceGuard, short: &Shortage) -> Result<bool, PackError> {
+        let Some(spool) = &self.spool else { return Ok(false) };
+        Ok(spool.copies.give(short.need.saturating_sub(short.free)) && space.take(0)?.is_none())
     }
 
     /// A file to read `pack` from.

@@ -109,15 +109,24 @@ impl PackStore {
             // The store has it whole: it went there complete.
             return Ok(true);
         }
+        match self.listed(extent, &path) {
+            // A copy that went just now, for another volume's.
+            Err(_) if self.spool.is_some() && !path.exists() => Ok(true),
+            listed => listed,
+        }
+    }
+
+    /// Whether the list of a pack that is here has an extent, or its bytes are there and damaged.
+    fn listed(&self, extent: &ExtentRef, path: &Path) -> Result<bool, PackError> {
         let mut lists = self.syncs.lists.lock();
         let list = match lists.entry(extent.pack) {
             Known::Occupied(list) => list.into_mut(),
-            Known::Vacant(place) => place.insert(list(&path, extent.pack)?),
+            Known::Vacant(place) => place.insert(list(path, extent.pack)?),
         };
         if list.get(&extent.offset).is_some_and(|entry| entry.extent == *extent) {
             return Ok(true);
         }
-        let damaged = recover::is_damaged(&path, extent)?;
+        let damaged = recover::is_damaged(path, extent)?;
         if damaged {
             tracing::error!(pack = %extent.pack, offset = extent.offset, "an extent in {} is damaged", path.display());
         }

@@ -25,7 +25,7 @@ pub(super) fn noise(seed: u64, len: usize) -> Bytes {
     data.into()
 }
 
-pub(super) fn extent(store: &PackStore, data: &Bytes, owner: (u64, u64)) -> ExtentIn {
+pub(super) fn extent(store: &Arc<PackStore>, data: &Bytes, owner: (u64, u64)) -> ExtentIn {
     ExtentIn { domain: Domain(5), owner, data: data.clone(), hash: store.hash(data) }
 }
 
@@ -33,7 +33,7 @@ pub(super) async fn put(store: &Arc<PackStore>, data: &Bytes) -> ExtentRef {
     store.append(vec![extent(store, data, (1, 0))]).await.unwrap()[0]
 }
 
-async fn get(store: &PackStore, extent: &ExtentRef) -> Result<Bytes, PackError> {
+async fn get(store: &Arc<PackStore>, extent: &ExtentRef) -> Result<Bytes, PackError> {
     store.read(extent, 0..extent.raw_len).await
 }
 

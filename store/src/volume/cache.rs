@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// About what the cache itself adds to an entry, bytes.
-const OVERHEAD: u32 = 120;
+const OVERHEAD: u32 = 240;
 
 /// Says whose an entry is: a number that every view of a volume gets when it is opened, and nobody else ever.
 pub(crate) type Owner = u64;

@@ -52,7 +52,6 @@ mod layers;
 mod linger;
 mod local;
 mod lock;
-mod many;
 mod map;
 mod maps;
 mod named;

@@ -1,5 +1,7 @@
 //! Listing a directory.
 
+mod many;
+
 use super::Volume;
 use crate::api::{Caller, Result};
 use crate::error::StoreError;

@@ -93,7 +93,8 @@ pub(super) async fn rows_and_packs(
         cache: local.memory.extents.clone(),
         pack_bytes: local.config.pack_bytes,
     };
-    let packs = PackStore::open_over(packs, Some(upstream.place().clone())).await?;
+    let packs =
+        PackStore::open_over(packs, Some((upstream.place().clone(), local.memory.copies.clone()))).await?;
     // Without rows every pack would be garbage.
     refuse_lost(upstream.place(), guarded && !packs.list().is_empty()).await?;
     upstream.set_packs(&packs);

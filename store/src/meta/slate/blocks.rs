@@ -9,7 +9,7 @@ use moka::policy::EvictionPolicy;
 use slatedb::db_cache::{CachedEntry, CachedKey, DbCache};
 
 /// About what the cache itself adds to an entry, bytes.
-const OVERHEAD: usize = 160;
+const OVERHEAD: usize = 256;
 
 type Found = Result<Option<CachedEntry>, slatedb::Error>;
 

@@ -41,7 +41,7 @@ use mooring_policy::rng::Random;
 use mooring_policy::time::Clock;
 use object_store::local::LocalFileSystem;
 use object_store::prefix::PrefixStore;
-use slatedb::config::{CloseOptions, FlushOptions, FlushType, ScanOptions};
+use slatedb::config::{CloseOptions, FlushOptions, FlushType};
 use slatedb::{CloseReason, Db, ErrorKind, GarbageCollectorBuilder, WriteBatch};
 use std::ops::Bound;
 use std::path::PathBuf;
@@ -309,7 +309,7 @@ impl Meta for SlateMeta {
         if limit == 0 || (!end.is_empty() && start >= end) {
             return Ok(Rows::new());
         }
-        let options = scan_options(limit, true);
+        let options = settings::scan_options(limit, true);
         self.read(|| async {
             collect(self.db.scan_with_options(range(start, end), &options).await?, limit).await
         })
@@ -420,15 +420,6 @@ fn range<'a>(start: &'a [u8], end: &'a [u8]) -> (Bound<&'a [u8]>, Bound<&'a [u8]
     (Bound::Included(start), upper)
 }
 
-fn scan_options(limit: usize, cache_blocks: bool) -> ScanOptions {
-    // Of each table that may have rows of the range, so what is not needed costs as often.
-    let read_ahead_bytes = match limit {
-        0..=settings::SHORT_SCAN => 1,
-        _ => (limit * settings::ROW_BYTES).min(settings::READ_AHEAD),
-    };
-    ScanOptions { cache_blocks, read_ahead_bytes, ..ScanOptions::default() }
-}
-
 /// The rows of one moment.
 struct Frozen {
     snapshot: Arc<slatedb::DbSnapshot>,
@@ -447,7 +438,7 @@ impl View for Frozen {
             return Ok(Rows::new());
         }
         // Whoever reads everything once must not drive out what others use.
-        let options = scan_options(limit, false);
+        let options = settings::scan_options(limit, false);
         read_view((&self.path, self.remote), || async {
             collect(self.snapshot.scan_with_options(range(start, end), &options).await?, limit).await
         })

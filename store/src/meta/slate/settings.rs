@@ -4,7 +4,7 @@ use super::blocks::Blocks;
 use super::tables::OpenTables;
 use super::unwritten::{TABLE_BYTES, Unwritten};
 use slatedb::config::{
-    CompactorOptions, GarbageCollectorDirectoryOptions, GarbageCollectorOptions, Settings,
+    CompactorOptions, GarbageCollectorDirectoryOptions, GarbageCollectorOptions, ScanOptions, Settings,
 };
 use slatedb::db_cache::{DbCache, SplitCache};
 use std::sync::Arc;
@@ -14,13 +14,13 @@ use std::time::Duration;
 pub(super) const DB_PATH: &str = "db";
 
 /// Scans of more rows than this read ahead.
-pub(super) const SHORT_SCAN: usize = 64;
+const SHORT_SCAN: usize = 64;
 
 /// About what a row takes in a table.
-pub(super) const ROW_BYTES: usize = 64;
+const ROW_BYTES: usize = 64;
 
 /// Most bytes per read of a long scan.
-pub(super) const READ_AHEAD: usize = 256 << 10;
+const READ_AHEAD: usize = 256 << 10;
 
 /// Blocks and indexes of all volumes of the process, under one bound; and their rows that are in no table yet, under
 /// another.
@@ -60,6 +60,16 @@ impl BlockCache {
     pub(super) fn engine(&self) -> Arc<dyn DbCache> {
         Arc::clone(&self.cache)
     }
+}
+
+/// How a scan of so many rows reads.
+pub(super) fn scan_options(limit: usize, cache_blocks: bool) -> ScanOptions {
+    // Of each table that may have rows of the range, so what is not needed costs as often.
+    let read_ahead_bytes = match limit {
+        0..=SHORT_SCAN => 1,
+        _ => (limit * ROW_BYTES).min(READ_AHEAD),
+    };
+    ScanOptions { cache_blocks, read_ahead_bytes, ..ScanOptions::default() }
 }
 
 pub(super) fn settings() -> Settings {

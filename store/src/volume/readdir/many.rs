@@ -8,10 +8,10 @@
 //! A row that is read in one go is read without its inode's lock: it is what was committed last, at the latest when it
 //! was read, and may be ahead of what the caches show. A listing is of no single moment anyway.
 
-use super::Volume;
 use crate::api::Result;
 use crate::keys::inode::Inode;
 use crate::keys::{RowError, TOMBSTONE, inode};
+use crate::volume::Volume;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use mooring_protocol::types::{Attr, DirEntry, Ino};
