@@ -62,6 +62,8 @@ impl Realm {
                 Ok(_) => meta.sync().await.map(drop).map_err(RealmError::InDoubt),
                 Err(error) => Err(RealmError::Meta(error)),
             };
+            // Who is told may close the registry and open it again: nothing here keeps it open.
+            drop(meta);
             // Counted before it is told: who hears of it and reads the registry anew has read this change. Who hears that
             // it is in doubt goes away as well.
             changes.send_modify(|changes| changes.ended += 1);
