@@ -1,4 +1,7 @@
 //! Listing directories, a page at a time, whatever their size.
+//!
+//! While the kernel takes one page, the next is on its way: the gateway and this VM work at the same time. What is asked
+//! ahead is at most one page old, and of no moment before the directory was opened or rewound.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -7,6 +10,7 @@ use bytes::Bytes;
 use mooring_protocol::message::{Reply, Request};
 use mooring_protocol::types::Ino;
 use rustix::io::Errno;
+use tokio::task::JoinHandle;
 
 use super::convert::kind_bits;
 use super::{Door, errno, odd};
@@ -36,6 +40,16 @@ struct Place {
     end: bool,
     /// Cookie and cursor at which pages began.
     marks: Vec<(u64, Vec<u8>)>,
+    /// The page after this one.
+    ahead: Option<JoinHandle<Result<Fetched>>>,
+}
+
+/// A page as it came.
+struct Fetched {
+    entries: Vec<DirEntry>,
+    /// Cursor after the last entry.
+    after: Option<Vec<u8>>,
+    end: bool,
 }
 
 impl Door {
@@ -71,29 +85,47 @@ impl Door {
     }
 
     async fn next_page(&self, ino: Ino, place: &mut Place) -> Result<()> {
-        // Attributes come along: who lists mostly looks next, and is then answered from here.
-        let request = Request::ReadDir { ino, after: place.after.clone(), limit: PAGE, plus: true };
-        let (entries, end) = match self.ask(request).await.map_err(errno)? {
-            Reply::Entries { entries, end } => (entries, end),
-            other => return Err(odd(&other)),
+        // Should the caller go away while it waits, the page is asked for again.
+        let Fetched { entries, after, end } = match place.ahead.take() {
+            Some(ahead) => ahead.await.map_err(|_| Errno::IO)??,
+            None => self.ask_page(ino, place.after.clone()).await?,
         };
         place.base += place.page.len() as u64;
         if place.marks.len() < MAX_MARKS {
             place.marks.push((place.base, place.after.clone()));
         }
-        match entries.last() {
-            Some(last) => place.after = last.cursor(),
-            None if !end => return Err(Errno::PROTO),
-            None => {}
+        if let Some(after) = after {
+            place.after = after;
         }
         place.end = end;
+        place.page = Arc::new(entries);
+        place.ahead = match self.this.upgrade() {
+            Some(door) if !end => {
+                let after = place.after.clone();
+                Some(self.runtime.spawn(async move { door.ask_page(ino, after).await }))
+            }
+            _ => None,
+        };
+        Ok(())
+    }
+
+    async fn ask_page(&self, ino: Ino, after: Vec<u8>) -> Result<Fetched> {
+        // Attributes come along: who lists mostly looks next, and is then answered from here.
+        let request = Request::ReadDir { ino, after, limit: PAGE, plus: true };
+        let (entries, end) = match self.ask(request).await.map_err(errno)? {
+            Reply::Entries { entries, end } => (entries, end),
+            other => return Err(odd(&other)),
+        };
+        if entries.is_empty() && !end {
+            return Err(Errno::PROTO);
+        }
+        let after = entries.last().map(|last| last.cursor());
         let entries = entries.into_iter().map(|e| DirEntry {
             ino: self.to_node(e.ino),
             kind: kind_bits(e.kind),
             name: Bytes::copy_from_slice(e.name.as_bytes()),
         });
-        place.page = Arc::new(entries.collect());
-        Ok(())
+        Ok(Fetched { entries: entries.collect(), after, end })
     }
 
     fn page(&self, place: &Place, from: usize) -> DirPage {
