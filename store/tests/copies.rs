@@ -165,6 +165,40 @@ async fn a_pack_that_is_read_again_and_again_comes_back() {
     second.close().await.unwrap();
 }
 
+/// A disk that turns bits costs nothing while the store has the same bytes: neither a copy that was kept, nor one that
+/// was fetched.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_that_is_damaged_is_given_up_and_the_store_is_asked() {
+    let dir = directory();
+    let (faulty, backing) = Faulty::open(dir.path());
+    let (home, memory) = (dir.path().join("home"), Memory::with_disk(64 << 10, 64 << 20));
+    let volume = open(&home, &backing, 1, &memory).await;
+    let data = noise(1, 3 * MIB);
+    let file = write(&volume, "file", &data).await;
+    until("packs in the store", async || faulty.bytes("/packs/").await > data.len() as u64).await;
+    // Closed and opened: now the store has been asked what it has.
+    volume.close().await.unwrap();
+    let volume = open(&home, &backing, 1, &memory).await;
+    let (copies, _) = packs(&home, "pack");
+    assert!(!copies.is_empty(), "nothing is kept here");
+    for path in &copies {
+        let mut bytes = std::fs::read(path).unwrap();
+        bytes.iter_mut().step_by(4096).for_each(|byte| *byte ^= 1);
+        // In place: whoever has the file open reads it.
+        std::os::unix::fs::FileExt::write_all_at(
+            &std::fs::File::options().write(true).open(path).unwrap(),
+            &bytes,
+            0,
+        )
+        .unwrap();
+    }
+    let readers = (0..4).map(|_| reads(&volume, file, &data));
+    futures::future::join_all(readers).await;
+    assert!(copies.iter().all(|path| !path.exists()), "a damaged copy is kept");
+    assert!(volume.damages().await.unwrap().is_empty(), "damage is told of that is none");
+    volume.close().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "the child process of the test below"]
 async fn child_has_a_full_cache_disk() {

@@ -150,6 +150,13 @@ impl Copies {
         self.state.lock().take(pack);
     }
 
+    /// Removes a copy that does not read. Whether there was one.
+    pub(super) fn discard(&self, pack: PackId) -> bool {
+        let Some(copy) = self.state.lock().take(pack) else { return false };
+        remove(vec![(pack, copy)]);
+        true
+    }
+
     /// Somebody needs the room more: gives back `bytes`, if there is so much. Whether anything was given back.
     pub(super) fn give(&self, bytes: u64) -> bool {
         let going = {

@@ -5,7 +5,7 @@
 
 use super::cache::Slot;
 use super::error::PackError;
-use super::extent::{ExtentRef, FLAG_SEGMENTS};
+use super::extent::{ExtentRef, FLAG_SEGMENTS, PackId};
 use super::fetch::{Handle, check_lengths, corrupt, layout_by};
 use super::medium::PackFile;
 use super::segments::{self, Layout};
@@ -29,8 +29,26 @@ impl PackStore {
     ///
     /// # Errors
     /// [`PackError::Corrupt`] names pack and offset when the bytes on disk were changed. Of an extent in segments, only
-    /// reads of the changed ones fail.
+    /// reads of the changed ones fail. A copy of what an object store has is given up instead, and the store is asked.
     pub async fn read(self: &Arc<Self>, extent: &ExtentRef, range: Range<u32>) -> Result<Bytes, PackError> {
+        match self.read_once(extent, range.clone()).await {
+            Err(PackError::Corrupt { .. } | PackError::Io { .. }) if self.is_elsewhere(extent.pack) => {
+                self.read_once(extent, range).await
+            }
+            done => done,
+        }
+    }
+
+    /// Whether the store has what does not read here. The copy here goes.
+    fn is_elsewhere(&self, pack: PackId) -> bool {
+        let Some(spool) = &self.spool else { return false };
+        if spool.copies.discard(pack) {
+            tracing::warn!(%pack, "a copy of a pack does not read; the store is asked instead");
+        }
+        self.handle(pack).is_ok_and(|handle| matches!(handle.file, PackFile::Remote(_)))
+    }
+
+    async fn read_once(self: &Arc<Self>, extent: &ExtentRef, range: Range<u32>) -> Result<Bytes, PackError> {
         if range.start > range.end || range.end > extent.raw_len {
             return Err(corrupt(extent, "the row asks for bytes beyond the extent's end"));
         }
