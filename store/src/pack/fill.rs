@@ -1,8 +1,9 @@
 //! Bringing a pack back from the store, when it is read again and again.
 //!
-//! A read of a pack that is not here is a request for just those bytes. After [`READS`] of them, or when a good part of
-//! the pack has come that way, the whole pack is fetched in the background and becomes a copy ([`super::copies`]). It is
-//! written beside, opened from front to back, and only then given its name: what came wrong over the network, or was
+//! A read of a pack that is not here is a request for just those bytes. When these have cost more than the whole pack would,
+//! it is fetched in the background and becomes a copy ([`super::copies`]): nobody knows how often it will be read yet, and
+//! so hardly more than twice of what was needed is paid (the ski rental problem). A small request costs as much as
+//! [`REQUEST_BYTES`], so that a few reads of a large pack, far apart, do not fetch it; nor does one read of all of it. It is written beside, opened from front to back, and only then given its name: what came wrong over the network, or was
 //! cut off by a stop, is never read from. Whatever goes wrong, reads go on asking the store.
 
 use super::error::PackError;
@@ -17,11 +18,8 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// After so many requests a pack is worth having.
-const READS: u64 = 16;
-
-/// Or when this part of it was asked for.
-const PART: u64 = 8;
+/// What a store takes as long for as for a request: some milliseconds at a hundred MiB in a second.
+const REQUEST_BYTES: u64 = 256 << 10;
 
 /// Bytes of one request.
 const PIECE: u64 = 4 << 20;
@@ -36,7 +34,7 @@ impl PackStore {
         let PackFile::Remote(remote) = &handle.file else { return spool.copies.read(pack) };
         let Some(bytes) = self.state.lock().sealed.get(&pack).map(|sealed| sealed.bytes) else { return };
         let (reads, read) = remote.asked();
-        let worth = reads >= READS || read >= bytes / PART;
+        let worth = reads.saturating_mul(REQUEST_BYTES).saturating_add(read) >= bytes + bytes / 4;
         if !worth || bytes > spool.copies.bound() {
             return;
         }

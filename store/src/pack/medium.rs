@@ -16,6 +16,9 @@ use std::time::Duration;
 /// How long a read asks a store that does not answer.
 pub(super) const READ_LIMIT: Duration = Duration::from_secs(20);
 
+/// A request for fewer bytes takes a store longer to begin than to answer.
+const SMALL: usize = 64 << 10;
+
 /// A pack to read from.
 pub(super) enum PackFile {
     /// On this host.
@@ -31,7 +34,7 @@ pub(super) struct RemotePack {
     pub place: Place,
     pub key: Key,
     runtime: tokio::runtime::Handle,
-    /// Requests so far, and bytes they asked for.
+    /// Small requests so far, and bytes that all asked for.
     asked: (AtomicU64, AtomicU64),
 }
 
@@ -115,13 +118,13 @@ impl PackFile {
 }
 
 impl RemotePack {
-    /// Requests for bytes of it so far, and how many bytes.
+    /// Requests for a few bytes of it so far, and how many bytes were asked for by all.
     pub fn asked(&self) -> (u64, u64) {
         (self.asked.0.load(Ordering::Relaxed), self.asked.1.load(Ordering::Relaxed))
     }
 
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
-        self.asked.0.fetch_add(1, Ordering::Relaxed);
+        self.asked.0.fetch_add(u64::from(buffer.len() < SMALL), Ordering::Relaxed);
         self.asked.1.fetch_add(buffer.len() as u64, Ordering::Relaxed);
         let range = offset..offset + buffer.len() as u64;
         let get = || self.place.store().get_range(&self.key, range.clone());

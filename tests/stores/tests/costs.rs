@@ -137,7 +137,8 @@ async fn read_back(behind: &Behind, mount: &Path, (mib, files): (u64, u64)) -> R
     let path = mount.join("large");
     work(move || Pattern(5).verify(&path, mib << 20)).await?;
     let cost = meter.step(&format!("{mib} MiB read from front to back"), mib << 20);
-    ensure!(cost.received < 1.5 && cost.gets < mib * 12, "{} GETs, {} x", cost.gets, cost.received);
+    // The reads before were dear enough together that packs are fetched whole now: up to as much again.
+    ensure!(cost.received < 2.3 && cost.gets < mib * 12, "{} GETs, {} x", cost.gets, cost.received);
 
     let folder = mount.join("small");
     work(move || (0..files).try_for_each(|n| Pattern(n).verify(&folder.join(n.to_string()), SMALL))).await?;

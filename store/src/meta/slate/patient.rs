@@ -35,9 +35,19 @@ const LAST_PAUSE: Duration = Duration::from_millis(500);
 /// How the disk with the tables is.
 #[derive(Debug, Default)]
 pub(super) struct TableDisk {
-    fault: watch::Sender<Option<Arc<Error>>>,
+    failing: watch::Sender<Failing>,
+    /// One that failed has ended.
+    works: tokio::sync::Notify,
     /// The volume is open. Before and after, an error is told instead.
     waits: AtomicBool,
+}
+
+/// Operations that fail now. Others may work meanwhile: the disk is well again when none is left.
+#[derive(Debug, Default)]
+struct Failing {
+    operations: usize,
+    /// What one of them was told last.
+    error: Option<Arc<Error>>,
 }
 
 /// A table or manifest cannot be written at the moment.
@@ -48,17 +58,17 @@ pub(super) struct TableFault(#[source] Arc<Error>);
 impl TableDisk {
     /// What is wrong now, if anything.
     pub fn fault(&self) -> Option<TableFault> {
-        self.fault.borrow().clone().map(TableFault)
+        self.failing.borrow().error.clone().map(TableFault)
     }
 
     /// Waits until something is.
     pub async fn faulty(&self) -> TableFault {
-        let mut fault = self.fault.subscribe();
+        let mut failing = self.failing.subscribe();
         loop {
             if let Some(fault) = self.fault() {
                 return fault;
             }
-            if fault.changed().await.is_err() {
+            if failing.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
         }
@@ -74,27 +84,71 @@ impl TableDisk {
         self.waits.store(false, Ordering::Release);
     }
 
+    /// An operation begins.
+    fn attempts(&self) -> Attempts<'_> {
+        Attempts { disk: self, pause: FIRST_PAUSE, failed: false, told: false }
+    }
+}
+
+/// The attempts of one operation. Whatever ends it, it fails no longer.
+struct Attempts<'a> {
+    disk: &'a TableDisk,
+    pause: Duration,
+    failed: bool,
+    /// It counts among those that fail.
+    told: bool,
+}
+
+impl Attempts<'_> {
     /// Whether to try again, after a pause.
-    async fn again(&self, error: Error, pause: &mut Duration) -> Result<()> {
-        if !should_retry(&error) || !self.waits.load(Ordering::Acquire) {
+    async fn again(&mut self, error: Error) -> Result<()> {
+        self.failed = true;
+        if !should_retry(&error) || !self.disk.waits.load(Ordering::Acquire) {
             return Err(error);
         }
         if !is_full(&error) {
-            let error = Arc::new(error);
-            if self.fault.send_replace(Some(Arc::clone(&error))).is_none() {
-                tracing::error!(
-                    error = &*error as &dyn std::error::Error,
-                    "the engine's tables cannot be written; changes are refused until they can"
-                );
-            }
+            self.tell(Arc::new(error));
         }
-        tokio::time::sleep(*pause).await;
-        *pause = (*pause * 2).min(LAST_PAUSE);
+        tokio::select! {
+            () = tokio::time::sleep(self.pause) => self.pause = (self.pause * 2).min(LAST_PAUSE),
+            () = self.disk.works.notified() => {}
+        }
         Ok(())
     }
 
-    fn is_well(&self) {
-        if self.fault.send_if_modified(|fault| fault.take().is_some()) {
+    fn tell(&mut self, error: Arc<Error>) {
+        let new = !std::mem::replace(&mut self.told, true);
+        let mut first = false;
+        self.disk.failing.send_modify(|failing| {
+            first = failing.operations == 0;
+            failing.operations += usize::from(new);
+            failing.error = Some(Arc::clone(&error));
+        });
+        if first {
+            tracing::error!(
+                error = &*error as &dyn std::error::Error,
+                "the engine's tables cannot be written; changes are refused until they can"
+            );
+        }
+    }
+}
+
+impl Drop for Attempts<'_> {
+    fn drop(&mut self) {
+        if !self.told {
+            return;
+        }
+        let mut last = false;
+        self.disk.failing.send_modify(|failing| {
+            failing.operations -= 1;
+            last = failing.operations == 0;
+            if last {
+                failing.error = None;
+            }
+        });
+        // Perhaps for all of them.
+        self.disk.works.notify_waiters();
+        if last {
             tracing::info!("the engine's tables can be written again");
         }
     }
@@ -161,21 +215,16 @@ impl std::fmt::Display for Patient {
 #[deny(clippy::missing_trait_methods)]
 impl ObjectStore for Patient {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
-        let (mut pause, mut tried) = (FIRST_PAUSE, false);
+        let mut attempts = self.disk.attempts();
         loop {
             match self.put_once(location, payload.clone(), opts.clone()).await {
-                Ok(put) => {
-                    self.disk.is_well();
-                    return Ok(put);
-                }
+                Ok(put) => return Ok(put),
                 Err(error @ (Error::AlreadyExists { .. } | Error::Precondition { .. })) => {
-                    let ours = if tried { self.ours(location, &payload).await } else { None };
-                    self.disk.is_well();
+                    let ours = if attempts.failed { self.ours(location, &payload).await } else { None };
                     return ours.ok_or(error);
                 }
-                Err(error) => self.disk.again(error, &mut pause).await?,
+                Err(error) => attempts.again(error).await?,
             }
-            tried = true;
         }
     }
 
@@ -190,16 +239,11 @@ impl ObjectStore for Patient {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        let mut pause = FIRST_PAUSE;
+        let mut attempts = self.disk.attempts();
         loop {
             match self.inner.get_opts(location, options.clone()).await {
-                Err(error) if !is_table(location) => self.disk.again(error, &mut pause).await?,
-                got => {
-                    if pause > FIRST_PAUSE {
-                        self.disk.is_well();
-                    }
-                    return got;
-                }
+                Err(error) if !is_table(location) => attempts.again(error).await?,
+                got => return got,
             }
         }
     }
